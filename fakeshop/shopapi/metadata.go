@@ -1,0 +1,16 @@
+package shopapi
+
+// Metadata of answers: HTTP headers at the edge, trailers in gRPC.
+const (
+	// PodHeader names the pod that answered.
+	PodHeader = "x-shop-pod"
+	// HopHeader names, on a failed gRPC answer, the way to where it failed:
+	// "order-processing>inventory-management>postgres".
+	HopHeader = "x-shop-hop"
+	// FailedPodHeader names, on a failed gRPC answer, the last pod on that way
+	// that still answered.
+	FailedPodHeader = "x-shop-failed-pod"
+	// ReasonHeader gives the machine-readable reason of a refused or failed
+	// gRPC answer, such as "out_of_stock".
+	ReasonHeader = "x-shop-reason"
+)

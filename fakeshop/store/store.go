@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc/codes"
+
+	"meshsim.dev/meshsim/fakeshop/fail"
+)
+
+// hop is the name PostgreSQL has in the hop chain of a failure.
+const hop = "postgres"
+
+// Config says where the database is and who asks.
+type Config struct {
+	Host string
+	Port uint16
+	Name string
+	// Credentials are asked for with every new connection, so that rotated
+	// ones are used without a restart.
+	Credentials func(context.Context) (user, password string, err error)
+	// Refused is told when the database refuses the credentials; it must not
+	// block. May be nil.
+	Refused func()
+	// Deferred lets a commit return before it is on the disk. PostgreSQL's log
+	// keeps the order of commits, so the next commit of anyone that does wait
+	// takes all earlier ones along: an order that is settled is on the disk
+	// with its stock and its payment. For services whose writes matter only
+	// together with such a later one, or may be lost.
+	Deferred bool
+	// Application names the connections in pg_stat_activity.
+	Application string
+}
+
+// DB is the database as one pod uses it: at most four connections.
+type DB struct {
+	pool *pgxpool.Pool
+}
+
+// Open prepares the connections; it does not connect yet.
+func Open(ctx context.Context, cfg Config) (*DB, error) {
+	pc, err := pgxpool.ParseConfig("sslmode=disable")
+	if err != nil {
+		return nil, fmt.Errorf("preparing the database's configuration: %w", err)
+	}
+	pc.MaxConns, pc.MinConns = 4, 0
+	pc.MaxConnLifetime, pc.MaxConnLifetimeJitter = 30*time.Minute, 5*time.Minute
+	pc.MaxConnIdleTime, pc.HealthCheckPeriod = 2*time.Minute, 30*time.Second
+	cc := pc.ConnConfig
+	cc.Host, cc.Port, cc.Database = cfg.Host, cfg.Port, cfg.Name
+	cc.TLSConfig, cc.Fallbacks = nil, nil
+	cc.ConnectTimeout = 2 * time.Second
+	cc.RuntimeParams["application_name"] = cfg.Application
+	if cfg.Deferred {
+		cc.RuntimeParams["synchronous_commit"] = "off"
+	}
+	pc.BeforeConnect = func(ctx context.Context, cc *pgx.ConnConfig) error {
+		user, password, err := cfg.Credentials(ctx)
+		if err != nil {
+			return fmt.Errorf("asking for the database's credentials: %w", err)
+		}
+		cc.User, cc.Password = user, password
+		return nil
+	}
+	if cfg.Refused != nil {
+		closeOrNot := cc.OnPgError
+		cc.OnPgError = func(c *pgconn.PgConn, e *pgconn.PgError) bool {
+			if strings.HasPrefix(e.Code, "28") {
+				cfg.Refused()
+			}
+			return closeOrNot(c, e)
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the database's connections: %w", err)
+	}
+	return &DB{pool: pool}, nil
+}
+
+// Ping tells whether the database answers.
+func (d *DB) Ping(ctx context.Context) error {
+	return at("asking whether it answers", d.pool.Ping(ctx))
+}
+
+// Close closes the connections, waiting for those in use.
+func (d *DB) Close() { d.pool.Close() }
+
+// at gives an error of the database its hop and its kind.
+func at(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	out := &fail.Error{Code: code(err), Message: err.Error(), Err: err}
+	if out.Code == codes.InvalidArgument {
+		out.Message = "a value cannot be stored"
+	}
+	return fail.At(hop, doing, out)
+}
+
+func code(err error) codes.Code {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch pg.Code[:min(2, len(pg.Code))] {
+		case "22": // a value PostgreSQL cannot keep, such as a NUL in a text
+			return codes.InvalidArgument
+		case "08", "53", "57", "28": // connection, resources, shutdown, login
+			return codes.Unavailable
+		}
+		return codes.Internal
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codes.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return codes.Canceled
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return codes.Unavailable
+	}
+	if _, ok := errors.AsType[net.Error](err); ok || pgconn.SafeToRetry(err) {
+		return codes.Unavailable
+	}
+	return codes.Internal
+}
