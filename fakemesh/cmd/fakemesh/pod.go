@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/ports"
+	"meshsim.dev/meshsim/fakemesh/proxy"
+	"meshsim.dev/meshsim/fakemesh/redirect"
+)
+
+func runProxy(ctx context.Context, o *options) error {
+	if err := o.parse(); err != nil {
+		return err
+	}
+	c, err := proxy.FromEnv(o.env)
+	if err != nil {
+		return fmt.Errorf("read the environment: %w", err)
+	}
+	o.level.Set(c.LogLevel)
+	return proxy.Run(ctx, c, o.log)
+}
+
+func runInit(_ context.Context, o *options) error {
+	in := o.flags.Uint("incoming-proxy-port", contract.PortInbound, "`port` of the proxy for what comes in")
+	out := o.flags.Uint("outgoing-proxy-port", contract.PortOutbound, "`port` of the proxy for what goes out")
+	uid := o.flags.Uint("proxy-uid", contract.ProxyUID, "`user` id of the proxy, whose own traffic is left alone")
+	skipIn := o.flags.String("inbound-ports-to-ignore", "", "`ports` that are not redirected, such as 4190,4191")
+	skipOut := o.flags.String("outbound-ports-to-ignore", "", "`ports` that are not redirected")
+	if err := o.parse(); err != nil {
+		return err
+	}
+	if *in > 65535 || *out > 65535 {
+		return usageError{errors.New("a port has at most 65535")}
+	}
+	r := redirect.Rules{InboundPort: uint16(*in), OutboundPort: uint16(*out), ProxyUID: uint32(*uid)}
+	var err error
+	if r.SkipInbound, err = ports.Parse(*skipIn); err != nil {
+		return fmt.Errorf("--inbound-ports-to-ignore: %w", err)
+	}
+	if r.SkipOutbound, err = ports.Parse(*skipOut); err != nil {
+		return fmt.Errorf("--outbound-ports-to-ignore: %w", err)
+	}
+	if err := redirect.Apply(r); err != nil {
+		return err
+	}
+	o.log.Info("traffic is redirected", "inbound", r.InboundPort, "outbound", r.OutboundPort,
+		"skipInbound", r.SkipInbound.String(), "skipOutbound", r.SkipOutbound.String())
+	return nil
+}
+
+func admin(port uint) string { return "http://127.0.0.1:" + strconv.Itoa(int(port)) }
+
+// local is a client for the proxy of the same pod.
+func local() *http.Client {
+	return &http.Client{Timeout: time.Second, Transport: &http.Transport{
+		Proxy:             nil,
+		DisableKeepAlives: true,
+		DialContext:       (&net.Dialer{Timeout: 500 * time.Millisecond}).DialContext,
+	}}
+}
+
+func runAwait(ctx context.Context, o *options) error {
+	timeout := o.flags.Duration("timeout", 2*time.Minute, "how long to wait")
+	port := o.flags.Uint("port", contract.PortAdmin, "the proxy's admin `port`")
+	if err := o.parse(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	client := local()
+	for {
+		err := call(ctx, client, http.MethodGet, admin(*port)+"/ready")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return exitError{fmt.Errorf("the proxy did not become ready within %s: %w", *timeout, err), codeAwait}
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func call(ctx context.Context, client *http.Client, method, url string) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s", method, url, res.Status)
+	}
+	return nil
+}
+
+// drainAfter is how long other nodes may take to learn that this pod takes no
+// new connections. Then clients are told to come back by new ones, while the
+// application still answers the old.
+const drainAfter = 2 * time.Second
+
+// runSleep is the proxy's preStop hook.
+func runSleep(ctx context.Context, o *options) error {
+	port := o.flags.Uint("port", contract.PortAdmin, "the proxy's admin `port`")
+	if err := o.parse(); err != nil {
+		return err
+	}
+	if len(o.args) != 1 {
+		return usageError{errors.New("sleep takes the number of seconds")}
+	}
+	seconds, err := strconv.Atoi(o.args[0])
+	if err != nil || seconds < 0 {
+		return usageError{fmt.Errorf("%q is no number of seconds", o.args[0])}
+	}
+	end := time.After(time.Duration(seconds) * time.Second)
+	next := time.After(drainAfter)
+	client := local()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-end:
+			return nil
+		case <-next:
+			// Again each second: a client that learns late may have come back here.
+			if err := call(ctx, client, http.MethodPost, admin(*port)+"/drain"); err != nil {
+				o.log.Warn("the proxy was not told to drain", "error", err)
+			}
+			next = time.After(time.Second)
+		}
+	}
+}

@@ -1,0 +1,186 @@
+// Package destination tells proxies what is behind an address: which pods are
+// ready, who they must prove to be, and which ports carry opaque bytes.
+package destination
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"meshsim.dev/meshsim/fakemesh/kubeapi"
+	"meshsim.dev/meshsim/fakemesh/ports"
+)
+
+// Settings are the mesh-wide ones.
+type Settings struct {
+	TrustDomain string
+	OpaquePorts ports.Set // where neither Service nor pod says otherwise
+}
+
+// Index knows the cluster's Services, EndpointSlices and pods, and tells
+// subscribers when what they asked for may have changed.
+type Index struct {
+	settings Settings
+	log      *slog.Logger
+	services cache.SharedIndexInformer
+	slices   cache.SharedIndexInformer
+	pods     cache.SharedIndexInformer
+	hub      *hub
+}
+
+// Names of the caches' indexes.
+const (
+	byIP      = "ip"
+	byService = "service"
+)
+
+// NewIndex makes an Index of the cluster behind client; Run fills it.
+func NewIndex(client *kubeapi.Client, settings Settings, log *slog.Logger) (*Index, error) {
+	return newIndex(client.Services(), client.EndpointSlices(), client.Pods(), settings, log)
+}
+
+func newIndex(services, slices, pods cache.SharedIndexInformer, settings Settings, log *slog.Logger) (*Index, error) {
+	x := &Index{settings: settings, log: log, services: services, slices: slices, pods: pods, hub: newHub()}
+	steps := []error{
+		services.AddIndexers(cache.Indexers{byIP: serviceIPs}),
+		slices.AddIndexers(cache.Indexers{byService: sliceService}),
+		pods.SetTransform(slimPod),
+		pods.AddIndexers(cache.Indexers{byIP: podIPs}),
+	}
+	for _, err := range steps {
+		if err != nil {
+			return nil, fmt.Errorf("set up the caches: %w", err)
+		}
+	}
+	for informer, keys := range map[cache.SharedIndexInformer]func(any) []string{
+		services: serviceKeys, slices: sliceKeys, pods: podKeys,
+	} {
+		if _, err := informer.AddEventHandler(x.handler(keys)); err != nil {
+			return nil, fmt.Errorf("watch the caches: %w", err)
+		}
+	}
+	return x, nil
+}
+
+func (x *Index) handler(keys func(any) []string) cache.ResourceEventHandler {
+	publish := func(obj any) {
+		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = gone.Obj
+		}
+		x.hub.publish(keys(obj)...)
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    publish,
+		UpdateFunc: func(old, new any) { publish(old); publish(new) },
+		DeleteFunc: publish,
+	}
+}
+
+// Run fills the caches and keeps them so until ctx ends.
+func (x *Index) Run(ctx context.Context) {
+	for _, informer := range []cache.SharedIndexInformer{x.services, x.slices} {
+		go informer.RunWithContext(ctx)
+	}
+	x.pods.RunWithContext(ctx)
+}
+
+// Synced waits until the caches hold the whole cluster.
+func (x *Index) Synced(ctx context.Context) error {
+	if !cache.WaitForCacheSync(ctx.Done(), x.services.HasSynced, x.slices.HasSynced, x.pods.HasSynced) {
+		return fmt.Errorf("read the cluster's Services and pods: %w", ctx.Err())
+	}
+	return nil
+}
+
+// HasSynced says whether the caches hold the whole cluster.
+func (x *Index) HasSynced() bool {
+	return x.services.HasSynced() && x.slices.HasSynced() && x.pods.HasSynced()
+}
+
+func ipKey(ip string) string                   { return "ip/" + ip }
+func serviceKey(namespace, name string) string { return "service/" + namespace + "/" + name }
+
+func serviceIPs(obj any) ([]string, error) {
+	svc, ok := obj.(*corev1.Service)
+	if !ok || svc.Spec.ClusterIP == "" || svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		return nil, nil
+	}
+	return svc.Spec.ClusterIPs, nil
+}
+
+func serviceKeys(obj any) []string {
+	svc, ok := obj.(*corev1.Service)
+	if !ok {
+		return nil
+	}
+	keys := []string{serviceKey(svc.Namespace, svc.Name)}
+	for _, ip := range svc.Spec.ClusterIPs {
+		keys = append(keys, ipKey(ip))
+	}
+	return keys
+}
+
+func sliceService(obj any) ([]string, error) {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return nil, nil
+	}
+	return []string{serviceKey(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])}, nil
+}
+
+func sliceKeys(obj any) []string {
+	keys, _ := sliceService(obj)
+	return keys
+}
+
+func podIPs(obj any) ([]string, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok || pod.Spec.HostNetwork || pod.Status.PodIP == "" {
+		return nil, nil
+	}
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return nil, nil // its address may belong to another by now
+	}
+	return []string{pod.Status.PodIP}, nil
+}
+
+func podKeys(obj any) []string {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return nil
+	}
+	keys := []string{podKey(pod.Namespace, pod.Name)}
+	if pod.Status.PodIP != "" {
+		keys = append(keys, ipKey(pod.Status.PodIP))
+	}
+	return keys
+}
+
+func podKey(namespace, name string) string { return "pod/" + namespace + "/" + name }
+
+// slimPod drops what nobody here reads, which is most of a pod.
+func slimPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	slim := &corev1.Pod{ObjectMeta: pod.ObjectMeta}
+	slim.ManagedFields = nil
+	slim.Spec.HostNetwork = pod.Spec.HostNetwork
+	slim.Spec.ServiceAccountName = pod.Spec.ServiceAccountName
+	slim.Spec.NodeName = pod.Spec.NodeName
+	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
+		slim.Spec.Containers = append(slim.Spec.Containers, corev1.Container{Name: c.Name})
+	}
+	slim.Status.PodIP = pod.Status.PodIP
+	slim.Status.Phase = pod.Status.Phase
+	return slim, nil
+}
+
+// settle is how long changes are gathered before an answer is made of them.
+const settle = 5 * time.Millisecond

@@ -1,0 +1,66 @@
+// Package admin is the proxy's own HTTP server: metrics, health, shutdown.
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Options of the server.
+type Options struct {
+	Metrics  prometheus.Gatherer
+	Ready    func() bool
+	Shutdown func() // asked for by POST /shutdown
+	Drain    func() // asked for by POST /drain, when the pod is about to end
+}
+
+// maxScrapes bounds how many read the metrics at once.
+const maxScrapes = 4
+
+// New makes the server.
+func New(o Options) *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	mux.HandleFunc("GET /live", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "live\n") })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !o.Ready() {
+			answer(w, http.StatusServiceUnavailable, "not ready\n")
+			return
+		}
+		answer(w, http.StatusOK, "ready\n")
+	})
+	mux.HandleFunc("POST /shutdown", fromLoopback(o.Shutdown))
+	mux.HandleFunc("POST /drain", fromLoopback(o.Drain))
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+// fromLoopback lets only this pod's own containers call f.
+func fromLoopback(f func()) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		addr, perr := netip.ParseAddr(host)
+		if err != nil || perr != nil || !addr.Unmap().IsLoopback() {
+			answer(w, http.StatusForbidden, "only from loopback\n")
+			return
+		}
+		f()
+		answer(w, http.StatusOK, "ok\n")
+	}
+}

@@ -1,0 +1,137 @@
+// Package proxy is the sidecar: it puts identity, discovery, inbound and
+// outbound together.
+package proxy
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/policy"
+	"meshsim.dev/meshsim/fakemesh/ports"
+	"meshsim.dev/meshsim/fakemesh/proxy/detect"
+)
+
+// Config is all that a proxy is told.
+type Config struct {
+	LogLevel        slog.Level
+	Pod             string // namespace/name
+	PodIP           netip.Addr
+	LocalName       string
+	Roots           *x509.CertPool
+	TokenFile       string
+	IdentityAddr    string
+	IdentityName    string
+	DestinationAddr string
+	DestinationName string
+	Policy          policy.Inbound
+	OpaquePorts     ports.Set
+	GracePeriod     time.Duration
+	InboundConnect  time.Duration
+	OutboundConnect time.Duration
+	DetectTimeout   time.Duration
+
+	InboundListen  string
+	OutboundListen string
+	AdminListen    string
+}
+
+// FromEnv reads the configuration that the injector wrote. All that is wrong
+// is reported together.
+func FromEnv(get func(string) string) (Config, error) {
+	e := &env{get: get}
+	c := Config{
+		LogLevel:        e.level(contract.EnvLog),
+		Pod:             get(contract.EnvPodNamespace) + "/" + get(contract.EnvPodName),
+		LocalName:       e.needed(contract.EnvLocalName),
+		TokenFile:       e.needed(contract.EnvTokenFile),
+		IdentityAddr:    e.needed(contract.EnvIdentityAddr),
+		IdentityName:    e.needed(contract.EnvIdentityName),
+		DestinationAddr: e.needed(contract.EnvDestinationAddr),
+		DestinationName: e.needed(contract.EnvDestinationName),
+		OpaquePorts:     e.ports(contract.EnvOpaquePorts),
+		GracePeriod:     e.duration(contract.EnvGracePeriod, 120*time.Second),
+		InboundConnect:  e.duration(contract.EnvInboundConnTimeout, 100*time.Millisecond),
+		OutboundConnect: e.duration(contract.EnvOutboundConnTimeout, time.Second),
+		DetectTimeout:   detect.Timeout,
+		InboundListen:   fmt.Sprintf("0.0.0.0:%d", contract.PortInbound),
+		OutboundListen:  fmt.Sprintf("127.0.0.1:%d", contract.PortOutbound),
+		AdminListen:     fmt.Sprintf("0.0.0.0:%d", contract.PortAdmin),
+	}
+	if text := get(contract.EnvPodIP); text != "" {
+		ip, err := netip.ParseAddr(text)
+		e.note(contract.EnvPodIP, err)
+		c.PodIP = ip
+	}
+	roots, err := meshtls.ParseAnchors([]byte(get(contract.EnvTrustAnchors)))
+	e.note(contract.EnvTrustAnchors, err)
+	c.Roots = roots
+	c.Policy.Default, err = policy.ParseDefault(get(contract.EnvDefaultPolicy))
+	e.note(contract.EnvDefaultPolicy, err)
+	c.Policy.Networks, err = policy.ParseNetworks(get(contract.EnvClusterNetworks))
+	e.note(contract.EnvClusterNetworks, err)
+	c.Policy.Probes, err = policy.ParseProbes(get(contract.EnvProbes))
+	e.note(contract.EnvProbes, err)
+	return c, errors.Join(e.errs...)
+}
+
+type env struct {
+	get  func(string) string
+	errs []error
+}
+
+func (e *env) note(name string, err error) {
+	if err != nil {
+		e.errs = append(e.errs, fmt.Errorf("%s: %w", name, err))
+	}
+}
+
+func (e *env) needed(name string) string {
+	v := e.get(name)
+	if v == "" {
+		e.note(name, errors.New("is not set"))
+	}
+	return v
+}
+
+func (e *env) duration(name string, fallback time.Duration) time.Duration {
+	text := e.get(name)
+	if text == "" {
+		return fallback
+	}
+	d, err := time.ParseDuration(text)
+	e.note(name, err)
+	return d
+}
+
+func (e *env) ports(name string) ports.Set {
+	set, err := ports.Parse(e.get(name))
+	e.note(name, err)
+	return set
+}
+
+// level reads the first word of Linkerd's log filter, such as
+// "warn,linkerd=info"; its own module's level counts before the general one.
+func (e *env) level(name string) slog.Level {
+	level := slog.LevelInfo
+	for item := range strings.SplitSeq(e.get(name), ",") {
+		word := strings.TrimPrefix(strings.TrimSpace(item), "linkerd=")
+		switch word {
+		case "trace", "debug":
+			level = slog.LevelDebug
+		case "info":
+			level = slog.LevelInfo
+		case "warn":
+			level = slog.LevelWarn
+		case "error", "off":
+			level = slog.LevelError
+		}
+	}
+	return level
+}

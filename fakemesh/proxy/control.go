@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/meshtls"
+)
+
+// Pauses between attempts to reach the control plane.
+const (
+	minPause = 200 * time.Millisecond
+	maxPause = 5 * time.Second
+)
+
+// controlConn is a connection to a control plane service, all of whose
+// addresses are tried in turn.
+func controlConn(addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("dns:///"+addr,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`),
+		grpc.WithReadBufferSize(4<<10), grpc.WithWriteBufferSize(4<<10),
+		grpc.WithDisableServiceConfig(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the connection to %s: %w", addr, err)
+	}
+	return conn, nil
+}
+
+// IdentityTLS is how the identity service is spoken to: it proves who it is,
+// the caller cannot yet.
+func IdentityTLS(creds *meshtls.Credentials, name string) credentials.TransportCredentials {
+	return credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.CurveP256},
+		RootCAs: creds.Roots(), ServerName: name,
+	})
+}
+
+// discovery watches addresses by the destination service.
+type discovery struct {
+	client meshapi.DestinationClient
+	ready  <-chan struct{} // closed once there is a certificate to show
+	pod    string
+	log    *slog.Logger
+}
+
+// watch implements outbound.Watch. Between streams what is known stays.
+func (d *discovery) watch(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations)) {
+	select {
+	case <-d.ready:
+	case <-ctx.Done():
+		return
+	}
+	pause := minPause
+	for ctx.Err() == nil {
+		got, err := d.stream(ctx, addr, update)
+		if ctx.Err() != nil {
+			return
+		}
+		if got {
+			pause = minPause
+		}
+		d.log.Debug("discovery interrupted", "dst", addr, "error", err)
+		sleep(ctx, pause/2+rand.N(pause))
+		pause = min(2*pause, maxPause)
+	}
+}
+
+func (d *discovery) stream(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations)) (got bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := d.client.Watch(ctx, &meshapi.WatchRequest{Address: addr.String(), Pod: d.pod}, grpc.WaitForReady(true))
+	if err != nil {
+		return false, err
+	}
+	for {
+		answer, err := stream.Recv()
+		if err != nil {
+			return got, err
+		}
+		got = true
+		update(answer)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,212 @@
+// Package inbound is the proxy's side towards those who dial the pod: mutual
+// TLS, policy, and the way to the application.
+package inbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/policy"
+	"meshsim.dev/meshsim/fakemesh/ports"
+	"meshsim.dev/meshsim/fakemesh/proxy/detect"
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
+	"meshsim.dev/meshsim/fakemesh/proxy/serve"
+	"meshsim.dev/meshsim/fakemesh/proxy/tcp"
+	"meshsim.dev/meshsim/fakemesh/proxy/transport"
+)
+
+// Options of an Inbound.
+type Options struct {
+	Credentials    *meshtls.Credentials
+	Policy         *policy.Inbound
+	Opaque         ports.Set // ports whose bytes are not looked at
+	Metrics        *metrics.Registry
+	Log            *slog.Logger
+	Port           uint16 // the proxy's own
+	ConnectTimeout time.Duration
+	DetectTimeout  time.Duration
+	// OriginalDst tells where a redirected connection was going.
+	OriginalDst func(net.Conn) (netip.AddrPort, error)
+}
+
+// Inbound carries what others send to the application.
+type Inbound struct {
+	Options
+	server *serve.Server
+	apps   apps
+}
+
+// New makes an Inbound.
+func New(o Options) *Inbound {
+	x := &Inbound{Options: o}
+	x.server = serve.New(http.HandlerFunc(x.serveHTTP))
+	x.apps.dial = x.dial
+	return x
+}
+
+// Drain tells the clients of now to come back by new connections.
+func (i *Inbound) Drain() { i.server.Drain() }
+
+// Shutdown takes nothing new and lets requests end until ctx does.
+func (i *Inbound) Shutdown(ctx context.Context) error {
+	err := i.server.Shutdown(ctx)
+	i.apps.close()
+	return err
+}
+
+// client is what is known of a connection.
+type client struct {
+	dst      netip.AddrPort // the application
+	who      policy.Client
+	tls      string
+	noReason string
+}
+
+func (c *client) peer() metrics.Peer {
+	return metrics.Peer{
+		Direction: metrics.Inbound, TargetIP: c.dst.Addr().String(), TargetPort: c.dst.Port(),
+		TLS: c.tls, NoTLSReason: c.noReason, ClientID: c.who.Identity,
+	}
+}
+
+// Handle takes one redirected connection over.
+func (i *Inbound) Handle(ctx context.Context, raw net.Conn) {
+	dst, err := i.OriginalDst(raw)
+	if err != nil {
+		i.Log.Debug("a connection without a destination", "error", err)
+		raw.Close()
+		return
+	}
+	c := &client{
+		dst: dst, who: policy.Client{Addr: tcp.Remote(raw)},
+		tls: metrics.TLSNoIdentity, noReason: metrics.ReasonNotFromRemote,
+	}
+	if c.who.Addr == dst.Addr() || c.who.Addr.IsLoopback() {
+		c.noReason = metrics.ReasonLoopback
+	}
+	if dst.Port() != i.Port && i.Opaque.Has(dst.Port()) {
+		// The server may be the first to speak: there may be nothing to look at.
+		i.forward(ctx, raw, c)
+		return
+	}
+	conn := detect.NewConn(raw)
+	p, timedOut, err := conn.Detect(i.DetectTimeout)
+	if err != nil {
+		raw.Close()
+		return
+	}
+	if p == detect.TLS {
+		i.secure(ctx, conn, c)
+		return
+	}
+	if dst.Port() == i.Port {
+		// Addressed to the proxy itself; sending it on would only come back.
+		conn.Close()
+		return
+	}
+	i.byProtocol(ctx, conn, c, p, timedOut)
+}
+
+// secure ends the TLS that is meant for this proxy; other TLS is opaque.
+func (i *Inbound) secure(ctx context.Context, conn *detect.Conn, c *client) {
+	secured, ours, err := accept(conn, i.Credentials)
+	if !ours {
+		c.tls, c.noReason = metrics.TLSOpaque, ""
+		if c.dst.Port() == i.Port {
+			conn.Close()
+			return
+		}
+		i.forward(ctx, conn, c)
+		return
+	}
+	if err == nil {
+		c.who.Identity, err = meshtls.PeerName(secured.ConnectionState())
+	}
+	if err != nil {
+		i.Log.Info("TLS handshake failed", "client", c.who.Addr, "error", err)
+		conn.Close()
+		return
+	}
+	c.tls, c.noReason = metrics.TLSTrue, ""
+	if secured.ConnectionState().NegotiatedProtocol == meshtls.TransportProtocol {
+		i.transported(ctx, secured, c)
+		return
+	}
+	if c.dst.Port() == i.Port {
+		secured.Close()
+		return
+	}
+	inner := detect.NewConn(secured)
+	p, timedOut, err := inner.Detect(i.DetectTimeout)
+	if err != nil {
+		inner.Close()
+		return
+	}
+	i.byProtocol(ctx, inner, c, p, timedOut)
+}
+
+// transported carries bytes for the port that the header in front names.
+func (i *Inbound) transported(ctx context.Context, conn net.Conn, c *client) {
+	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	port, err := transport.ReadHeader(conn)
+	if err != nil || port == i.Port {
+		i.Log.Info("bad transport header", "client", c.who.Identity, "error", err)
+		conn.Close()
+		return
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	c.dst = netip.AddrPortFrom(c.dst.Addr(), port)
+	i.forward(ctx, conn, c)
+}
+
+func (i *Inbound) byProtocol(ctx context.Context, conn *detect.Conn, c *client, p detect.Protocol, timedOut bool) {
+	if timedOut {
+		i.Log.Info("protocol detection timed out", "after", i.DetectTimeout, "port", c.dst.Port())
+	}
+	if p == detect.HTTP1 || p == detect.HTTP2 {
+		i.server.Serve(tcp.Meter(conn, i.Metrics.TCP(c.peer(), "src")), c)
+		return
+	}
+	i.forward(ctx, conn, c)
+}
+
+// forward carries bytes to the application when the policy lets them.
+func (i *Inbound) forward(ctx context.Context, conn net.Conn, c *client) {
+	d := i.Policy.Connection(c.who)
+	peer := c.peer()
+	peer.Srv, peer.Authz = d.Server, d.Authz
+	if !d.Allowed {
+		i.Metrics.Authz("inbound_tcp_authz_deny_total", peer, policy.Ref{}).Inc()
+		i.Log.Info("connection denied", "client", c.who.Addr, "identity", c.who.Identity, "port", c.dst.Port())
+		conn.Close()
+		return
+	}
+	i.Metrics.Authz("inbound_tcp_authz_allow_total", peer, policy.Ref{}).Inc()
+	up, err := i.dial(ctx, c.dst)
+	if err != nil {
+		i.Log.Info("no connection to the application", "port", c.dst.Port(), "error", err)
+		conn.Close()
+		return
+	}
+	tcp.Join(tcp.Meter(conn, i.Metrics.TCP(peer, "src")), up)
+}
+
+func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+	// The application is on this machine: it accepts or it does not. The limit
+	// is for a full accept queue.
+	d := net.Dialer{Timeout: i.ConnectTimeout, KeepAlive: -1}
+	c, err := d.DialContext(ctx, "tcp4", dst.String())
+	if err != nil {
+		return nil, fmt.Errorf("connect to port %d: %w", dst.Port(), err)
+	}
+	return c, nil
+}
+
+var errDenied = errors.New("unauthorized request on route")

@@ -1,0 +1,298 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/proxy/balance"
+	"meshsim.dev/meshsim/fakemesh/proxy/detect"
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
+	"meshsim.dev/meshsim/fakemesh/proxy/relay"
+	"meshsim.dev/meshsim/fakemesh/proxy/serve"
+	"meshsim.dev/meshsim/fakemesh/proxy/tcp"
+	"meshsim.dev/meshsim/fakemesh/proxy/upstream"
+)
+
+// FailFast is how long a request waits for an endpoint, or a connection for
+// the address to become known.
+const FailFast = 3 * time.Second
+
+// Watch reports what is behind an address, at once and at every change, until
+// ctx ends. It survives outages of the control plane by itself.
+type Watch func(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations))
+
+// Options of an Outbound.
+type Options struct {
+	Credentials    *meshtls.Credentials
+	Watch          Watch
+	Metrics        *metrics.Registry
+	Log            *slog.Logger
+	PodIP          netip.Addr
+	ConnectTimeout time.Duration
+	DetectTimeout  time.Duration
+	InboundPort    uint16 // where other pods' proxies listen
+	// OriginalDst tells where a redirected connection was going.
+	OriginalDst func(net.Conn) (netip.AddrPort, error)
+	// Control is called on each socket before it connects; may be nil.
+	Control func(network, address string, c syscall.RawConn) error
+}
+
+// Outbound carries what the application dials.
+type Outbound struct {
+	Options
+	server  *serve.Server
+	targets targets
+	done    chan struct{}
+}
+
+// New makes an Outbound; its watches live until Shutdown.
+func New(o Options) *Outbound {
+	x := &Outbound{Options: o, done: make(chan struct{})}
+	x.server = serve.New(http.HandlerFunc(x.serveHTTP))
+	go x.sweep()
+	return x
+}
+
+func (o *Outbound) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-o.done:
+			return
+		case now := <-tick.C:
+			o.targets.sweep(now, o.Metrics)
+		}
+	}
+}
+
+func (o *Outbound) begin(t *target) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.cancel = cancel
+	t.used.Store(time.Now().Unix())
+	go o.Watch(ctx, t.addr, func(d *meshapi.Destinations) { t.update(d, o.endpoint, o.Metrics) })
+}
+
+// Shutdown takes nothing new, lets requests end until ctx does, and gives
+// everything free.
+func (o *Outbound) Shutdown(ctx context.Context) error {
+	err := o.server.Shutdown(ctx)
+	close(o.done)
+	return err
+}
+
+// Close gives free what Shutdown left for open connections.
+func (o *Outbound) Close() { o.targets.closeAll(o.Metrics) }
+
+// conn is an accepted connection that ends its hold on its target when closed.
+type conn struct {
+	*detect.Conn
+	release func()
+}
+
+func (c *conn) Close() error {
+	err := c.Conn.Close()
+	c.release()
+	return err
+}
+
+// Handle takes one redirected connection over.
+func (o *Outbound) Handle(ctx context.Context, raw net.Conn) {
+	dst, err := o.OriginalDst(raw)
+	if err != nil || !dst.Addr().Is4() {
+		o.Log.Debug("a connection without a destination", "error", err)
+		raw.Close()
+		return
+	}
+	t := o.targets.get(dst, o.begin)
+	if t == nil {
+		o.Log.Warn("too many different destinations", "dst", dst)
+		raw.Close()
+		return
+	}
+	released := make(chan struct{}, 1)
+	released <- struct{}{}
+	metered := tcp.Meter(raw, o.Metrics.TCP(metrics.Peer{
+		Direction: metrics.Outbound, TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonLoopback,
+	}, "src"))
+	c := &conn{Conn: detect.NewConn(metered), release: func() {
+		select {
+		case <-released:
+			t.release()
+		default:
+		}
+	}}
+	o.route(ctx, c, t)
+}
+
+// route decides by what is behind the address, and by the first bytes.
+func (o *Outbound) route(ctx context.Context, c *conn, t *target) {
+	d := t.wait(ctx, FailFast)
+	if d != nil && d.GetKind() == meshapi.Destinations_UNKNOWN {
+		o.passThrough(ctx, c, t)
+		return
+	}
+	if d.GetOpaque() {
+		o.forward(ctx, c, t)
+		return
+	}
+	p, timedOut, err := c.Detect(o.DetectTimeout)
+	if err != nil {
+		c.Close()
+		return
+	}
+	if timedOut {
+		o.Log.Info("protocol detection timed out", "after", o.DetectTimeout, "dst", t.addr)
+	}
+	if p == detect.HTTP1 || p == detect.HTTP2 {
+		o.server.Serve(c, t)
+		return
+	}
+	if d == nil {
+		o.Metrics.Error(metrics.Outbound, "failfast").Inc()
+		c.Close()
+		return
+	}
+	o.forward(ctx, c, t)
+}
+
+// passThrough carries bytes to where they were going.
+func (o *Outbound) passThrough(ctx context.Context, c *conn, t *target) {
+	peer := metrics.Peer{
+		Direction: metrics.Outbound, TargetIP: t.addr.Addr().String(), TargetPort: t.addr.Port(),
+		TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonNotProvided,
+	}
+	// The system's own patience: a host out there is no pod in the next rack.
+	d := net.Dialer{Timeout: 30 * time.Second, Control: o.Control}
+	up, err := d.DialContext(ctx, "tcp4", t.addr.String())
+	if err != nil {
+		o.Log.Debug("no connection", "dst", t.addr, "error", err)
+		c.Close()
+		return
+	}
+	tcp.Join(c, tcp.Meter(up, o.Metrics.TCP(peer, "dst")))
+}
+
+// forward carries bytes to an endpoint.
+func (o *Outbound) forward(ctx context.Context, c *conn, t *target) {
+	deadline := time.Now().Add(FailFast)
+	for {
+		m, err := t.endpoints.Pick(ctx, deadline)
+		if err != nil {
+			o.Log.Info("no connection", "dst", t.addr, "error", err)
+			c.Close()
+			return
+		}
+		begin := time.Now()
+		up, err := m.Endpoint.dialOpaque(ctx)
+		if err != nil {
+			o.Log.Info("no connection", "dst", t.addr, "error", err)
+			m.Failed()
+			continue
+		}
+		m.Alive(time.Since(begin))
+		tcp.Join(c, up)
+		m.Done(0)
+		return
+	}
+}
+
+// serveHTTP carries one request.
+func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	t, ok := serve.Meta(r.Context()).(*target)
+	if !ok {
+		http.Error(w, "no destination", http.StatusInternalServerError)
+		return
+	}
+	relay.Relay{
+		W: w, R: r,
+		Route: &route{t: t, r: r, o: o, deadline: time.Now().Add(FailFast), isHTTP2: r.ProtoMajor == 2},
+		Fail: func(e *relay.Error) {
+			o.Metrics.Error(metrics.Outbound, e.Kind).Inc()
+			o.Log.Info("request failed", "dst", t.addr, "kind", e.Kind, "error", e.Err)
+		},
+	}.Run()
+}
+
+// route tries endpoints of a target for one request.
+type route struct {
+	t        *target
+	r        *http.Request
+	o        *Outbound
+	deadline time.Time
+	isHTTP2  bool
+	tries    int
+	last     error
+}
+
+// maxTries bounds how often a request is taken back and tried again.
+const maxTries = 16
+
+// Next implements relay.Route.
+func (x *route) Next(ctx context.Context) (relay.Leg, error) {
+	if x.t.wait(ctx, time.Until(x.deadline)) == nil {
+		return nil, x.unavailable(errors.New("what is behind the address is not known"))
+	}
+	if x.tries++; x.tries > maxTries {
+		return nil, x.unavailable(fmt.Errorf("tried %d times: %w", maxTries, x.last))
+	}
+	m, err := x.t.endpoints.Pick(ctx, x.deadline)
+	if errors.Is(err, balance.ErrUnavailable) {
+		if x.last != nil {
+			err = fmt.Errorf("%w: %w", err, x.last)
+		}
+		return nil, x.unavailable(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &leg{route: x, m: m}, nil
+}
+
+func (x *route) unavailable(err error) error {
+	return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "failfast", Err: err}
+}
+
+// leg is one endpoint tried for one request.
+type leg struct {
+	*route
+	m *balance.Member[*endpoint]
+}
+
+// Acquire implements relay.Leg.
+func (l *leg) Acquire(ctx context.Context) (*upstream.Conn, error) {
+	if l.isHTTP2 {
+		return l.m.Endpoint.h2.Acquire(ctx)
+	}
+	return l.m.Endpoint.h1.Acquire(ctx)
+}
+
+// Flow implements relay.Leg.
+func (l *leg) Flow() *metrics.HTTP {
+	return l.o.Metrics.HTTP(metrics.Flow{Peer: l.m.Endpoint.peer, Authority: l.o.Metrics.Authority(l.r.Host)})
+}
+
+// Done implements relay.Leg.
+func (l *leg) Done(rtt time.Duration, err error) {
+	var unsent *upstream.UnsentError
+	if errors.As(err, &unsent) {
+		l.last = err
+		if unsent.Dial && l.r.Context().Err() == nil {
+			l.m.Failed()
+			return
+		}
+	}
+	if err != nil {
+		rtt = 0
+	}
+	l.m.Done(rtt)
+}

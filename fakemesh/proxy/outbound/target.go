@@ -1,0 +1,142 @@
+// Package outbound is the proxy's side towards what the application dials:
+// discovery, balancing, mutual TLS.
+package outbound
+
+import (
+	"context"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/proxy/balance"
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
+)
+
+// target is one address that the application dials.
+type target struct {
+	addr      netip.AddrPort
+	state     atomic.Pointer[meshapi.Destinations]
+	endpoints *balance.Set[*endpoint]
+	known     chan struct{} // closed with the first answer
+	once      sync.Once
+	cancel    context.CancelFunc
+
+	conns atomic.Int64 // of the application
+	used  atomic.Int64 // unix seconds
+}
+
+// wait gives what is behind the address, nil when ctx ends before it is known.
+func (t *target) wait(ctx context.Context, limit time.Duration) *meshapi.Destinations {
+	if d := t.state.Load(); d != nil {
+		return d
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-t.known:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return t.state.Load()
+}
+
+// update takes a new answer of the destination service.
+func (t *target) update(d *meshapi.Destinations, make func(*meshapi.Destinations, *meshapi.Endpoint) *endpoint, m *metrics.Registry) {
+	byKey := map[string]*meshapi.Endpoint{}
+	var keys []string
+	for _, e := range d.GetEndpoints() {
+		key := e.GetIp() + ":" + strconv.Itoa(int(e.GetPort())) + "|" + e.GetIdentity() + "|" + strconv.FormatBool(e.GetOpaque())
+		byKey[key] = e
+		keys = append(keys, key)
+	}
+	gone := t.endpoints.Update(keys, func(key string) *endpoint { return make(d, byKey[key]) })
+	t.state.Store(d)
+	t.once.Do(func() { close(t.known) })
+	for _, e := range gone {
+		e.drain()
+	}
+	if d.GetKind() == meshapi.Destinations_SERVICE {
+		ready, pending := t.endpoints.Counts()
+		m.Endpoints(metrics.Balancer{Namespace: d.GetNamespace(), Service: d.GetService(), Addr: t.addr.String()}, ready, pending)
+	}
+}
+
+// close gives everything free.
+func (t *target) close(m *metrics.Registry) {
+	t.cancel()
+	for _, e := range t.endpoints.Update(nil, nil) {
+		e.drain()
+	}
+	if d := t.state.Load(); d.GetKind() == meshapi.Destinations_SERVICE {
+		m.Endpoints(metrics.Balancer{Namespace: d.GetNamespace(), Service: d.GetService(), Addr: t.addr.String()}, 0, 0)
+	}
+}
+
+// Limits of what is remembered of addresses.
+const (
+	maxTargets   = 2048
+	forgetKnown  = 10 * time.Minute
+	forgetOthers = 30 * time.Second
+	sweepEvery   = 10 * time.Second
+)
+
+// targets are the addresses dialled of late.
+type targets struct {
+	mu    sync.Mutex
+	byKey map[netip.AddrPort]*target
+}
+
+// get finds or begins to watch an address; nil when there are too many. The
+// caller counts as one of its connections until it calls release.
+func (ts *targets) get(addr netip.AddrPort, begin func(*target)) *target {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.byKey[addr]
+	if t == nil {
+		if len(ts.byKey) >= maxTargets {
+			return nil
+		}
+		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{})}
+		if ts.byKey == nil {
+			ts.byKey = map[netip.AddrPort]*target{}
+		}
+		ts.byKey[addr] = t
+		begin(t)
+	}
+	t.conns.Add(1)
+	return t
+}
+
+func (t *target) release() {
+	t.used.Store(time.Now().Unix())
+	t.conns.Add(-1)
+}
+
+// sweep forgets addresses that nobody has dialled for long.
+func (ts *targets) sweep(now time.Time, m *metrics.Registry) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for addr, t := range ts.byKey {
+		keep := forgetOthers
+		if t.state.Load().GetKind() != meshapi.Destinations_UNKNOWN {
+			keep = forgetKnown
+		}
+		if t.conns.Load() > 0 || now.Sub(time.Unix(t.used.Load(), 0)) < keep {
+			continue
+		}
+		delete(ts.byKey, addr)
+		t.close(m)
+	}
+}
+
+func (ts *targets) closeAll(m *metrics.Registry) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	for addr, t := range ts.byKey {
+		delete(ts.byKey, addr)
+		t.close(m)
+	}
+}

@@ -1,0 +1,96 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
+)
+
+// gRPC's codes, as far as a proxy makes them.
+const (
+	codeCanceled          = 1
+	codeUnknown           = 2
+	codeDeadlineExceeded  = 4
+	codePermissionDenied  = 7
+	codeResourceExhausted = 8
+	codeInternal          = 13
+	codeUnavailable       = 14
+)
+
+// IsGRPC says whether headers are those of a gRPC request or response.
+func IsGRPC(h http.Header) bool {
+	return strings.HasPrefix(h.Get("Content-Type"), "application/grpc")
+}
+
+// refuse answers a request that no server answered.
+func (x Relay) refuse(leg Leg, err error, took time.Duration) {
+	if x.R.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		// Nobody is there to read an answer.
+		panic(http.ErrAbortHandler)
+	}
+	var own *Error
+	if !errors.As(err, &own) {
+		own = &Error{http.StatusBadGateway, "unexpected", err}
+		if errors.Is(err, context.DeadlineExceeded) {
+			own.Status, own.Kind = http.StatusGatewayTimeout, "timeout"
+		}
+	}
+	x.Fail(own)
+	end := Write(x.W, x.R, own, true)
+	count(leg, end, time.Now().Add(-took))
+}
+
+// Write answers with an error of the proxy's own: in gRPC to gRPC requests, in
+// HTTP to others. When last, the client is to come back by a new connection.
+func Write(w http.ResponseWriter, r *http.Request, e *Error, last bool) metrics.Response {
+	h := w.Header()
+	message := sanitize(e.Error())
+	h.Set("L5d-Proxy-Error", message)
+	if last {
+		h.Set("Connection", "close")
+	}
+	if !IsGRPC(r.Header) {
+		h.Set("Content-Length", "0")
+		w.WriteHeader(e.Status)
+		return metrics.Response{Status: e.Status, Error: e.Kind}
+	}
+	code := strconv.Itoa(grpcCode(e.Status))
+	h.Set("Content-Type", "application/grpc")
+	h.Set("Grpc-Status", code)
+	h.Set("Grpc-Message", message)
+	w.WriteHeader(http.StatusOK)
+	return metrics.Response{Status: http.StatusOK, GRPCStatus: code, Error: e.Kind}
+}
+
+func grpcCode(status int) int {
+	switch status {
+	case http.StatusForbidden:
+		return codePermissionDenied
+	case http.StatusGatewayTimeout:
+		return codeDeadlineExceeded
+	case http.StatusBadGateway, http.StatusServiceUnavailable:
+		return codeUnavailable
+	case http.StatusTooManyRequests:
+		return codeResourceExhausted
+	case http.StatusInternalServerError:
+		return codeInternal
+	default:
+		return codeUnknown
+	}
+}
+
+// sanitize keeps an error's text to what a header may hold.
+func sanitize(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e || r == '%' {
+			return ' '
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 256)]
+}

@@ -1,0 +1,385 @@
+// Package relay passes HTTP requests on: headers, bodies, trailers and upgrades
+// as they come, without gathering them.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
+	"meshsim.dev/meshsim/fakemesh/proxy/upstream"
+)
+
+// Route gives the next server to try for a request, nil at the end. What it
+// returns was not tried before, or may be tried again by now.
+type Route interface {
+	// Next finds a server; its error is an *Error when the proxy must answer itself.
+	Next(ctx context.Context) (Leg, error)
+}
+
+// Leg is one server to try.
+type Leg interface {
+	// Acquire gets a connection to it.
+	Acquire(ctx context.Context) (*upstream.Conn, error)
+	// Flow counts for it; nil counts nothing.
+	Flow() *metrics.HTTP
+	// Done tells how it went: the time to the response's head, or an error.
+	Done(rtt time.Duration, err error)
+}
+
+// Error is an answer that the proxy makes itself.
+type Error struct {
+	Status int // HTTP; gRPC's code is made from it
+	Kind   string
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Relay passes one request on and answers it.
+type Relay struct {
+	W     http.ResponseWriter
+	R     *http.Request
+	Route Route
+	// Fail is told of each answer that the proxy made itself.
+	Fail func(*Error)
+	// ClientID is who asks, for the server to know; "" when it is not proved.
+	ClientID string
+}
+
+// clientIDHeader carries ClientID.
+const clientIDHeader = "L5d-Client-Id"
+
+// Run does it. It panics with http.ErrAbortHandler when the response broke off
+// after its head was sent, as net/http wants it.
+func (x Relay) Run() {
+	start := time.Now()
+	if x.R.ProtoMajor == 1 {
+		// Bodies may go both ways at once.
+		_ = http.NewResponseController(x.W).EnableFullDuplex()
+	}
+	upgrade := stripHop(x.R.Header)
+	if x.ClientID != "" {
+		x.R.Header[clientIDHeader] = []string{x.ClientID}
+	}
+	var body *replayBody
+	if x.R.Body != nil && x.R.Body != http.NoBody && x.R.ContentLength != 0 {
+		body = newReplayBody(x.R.Body)
+	}
+	res, leg, err := x.send(body, upgrade)
+	if err != nil {
+		x.refuse(leg, err, time.Since(start))
+		return
+	}
+	if body != nil {
+		body.forget()
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		x.switchProtocols(res, leg, start)
+		return
+	}
+	x.answer(res, leg, start)
+}
+
+// send tries one server after another until one has taken the request.
+func (x Relay) send(body *replayBody, upgrade string) (*http.Response, Leg, error) {
+	ctx := x.R.Context()
+	var last error
+	for {
+		leg, err := x.Route.Next(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if leg == nil {
+			return nil, nil, &Error{http.StatusBadGateway, "unavailable", last}
+		}
+		res, err := x.try(ctx, leg, body, upgrade)
+		if err == nil {
+			return res, leg, nil
+		}
+		var unsent *upstream.UnsentError
+		if !errors.As(err, &unsent) || ctx.Err() != nil {
+			return nil, leg, err
+		}
+		last = err
+	}
+}
+
+func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade string) (*http.Response, error) {
+	begin := time.Now()
+	conn, err := leg.Acquire(ctx)
+	if err != nil {
+		leg.Done(0, err)
+		return nil, err
+	}
+	out := x.R.WithContext(ctx)
+	out.RequestURI = ""
+	out.URL = target(x.R)
+	out.Close = false
+	if upgrade != "" {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", upgrade)
+	}
+	if body == nil {
+		out.Body, out.ContentLength = http.NoBody, 0
+	} else if out.Body = body.next(); out.Body == nil {
+		conn.Release()
+		err := errors.New("the request's body is too long to send it again")
+		leg.Done(0, err)
+		return nil, err
+	}
+	res, err := conn.RoundTrip(out)
+	leg.Done(time.Since(begin), err)
+	return res, err
+}
+
+// target keeps the request's target as the client wrote it.
+func target(r *http.Request) *url.URL {
+	host := r.Host
+	if host == "" {
+		host = "unknown"
+	}
+	uri := r.RequestURI
+	if len(uri) > 1 && uri[0] == '/' && uri[1] != '/' {
+		return &url.URL{Scheme: "http", Host: host, Opaque: uri}
+	}
+	u := *r.URL
+	u.Scheme, u.Host = "http", host
+	return &u
+}
+
+// stripHop takes away what is meant for one connection only, and returns the
+// protocol that the client wants to upgrade to.
+func stripHop(h http.Header) (upgrade string) {
+	if headerHas(h["Connection"], "upgrade") {
+		upgrade = h.Get("Upgrade")
+	}
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = textproto.TrimString(name); name != "" {
+				h.Del(name)
+			}
+		}
+	}
+	trailers := headerHas(h["Te"], "trailers")
+	for _, name := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Transfer-Encoding", "Upgrade"} {
+		delete(h, name)
+	}
+	if trailers {
+		h["Te"] = []string{"trailers"}
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "L5d-") {
+			delete(h, name)
+		}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // or net/http puts its own
+	}
+	return upgrade
+}
+
+func headerHas(lines []string, token string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		for item := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(textproto.TrimString(item), token) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// answer passes a response on.
+func (x Relay) answer(res *http.Response, leg Leg, start time.Time) {
+	defer res.Body.Close()
+	announced := slices.Collect(keys(res.Trailer))
+	x.head(res, announced)
+	var err error
+	// A length of 0 means that the head was the end as well, and it must be in
+	// one frame again: gRPC knows by it that there are only trailers.
+	if res.ContentLength != 0 {
+		if err = http.NewResponseController(x.W).Flush(); err != nil {
+			err = fmt.Errorf("%w: %w", errClient, err)
+		} else {
+			err = copyBody(x.W, res.Body)
+		}
+	}
+	end := metrics.Response{Status: res.StatusCode}
+	isGRPC := IsGRPC(res.Header)
+	if err != nil {
+		x.brokeOff(err, leg, end, isGRPC, start)
+		return
+	}
+	h := x.W.Header()
+	for name, values := range res.Trailer {
+		if !slices.Contains(announced, name) {
+			name = http.TrailerPrefix + name
+		}
+		h[name] = values
+	}
+	if isGRPC {
+		end.GRPCStatus = grpcStatus(res)
+	}
+	count(leg, end, start)
+}
+
+func grpcStatus(res *http.Response) string {
+	if s := res.Trailer.Get("Grpc-Status"); s != "" {
+		return bounded(s)
+	}
+	if s := res.Header.Get("Grpc-Status"); s != "" {
+		return bounded(s)
+	}
+	return "2"
+}
+
+// bounded keeps what a server may have made up out of the labels.
+func bounded(s string) string {
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= 16 {
+		return s
+	}
+	return "2"
+}
+
+func (x Relay) head(res *http.Response, announced []string) {
+	stripResponse(res.Header)
+	h := x.W.Header()
+	for name, values := range res.Header {
+		h[name] = values
+	}
+	for _, name := range [...]string{"Date", "Content-Type"} {
+		if _, ok := h[name]; !ok {
+			h[name] = nil // or net/http puts its own
+		}
+	}
+	if len(announced) > 0 {
+		h["Trailer"] = []string{strings.Join(announced, ", ")}
+	}
+	x.W.WriteHeader(res.StatusCode)
+}
+
+func stripResponse(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			if name = textproto.TrimString(name); name != "" && !strings.EqualFold(name, "close") {
+				h.Del(name)
+			}
+		}
+	}
+	for _, name := range [...]string{"Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"} {
+		delete(h, name)
+	}
+}
+
+func keys(t http.Header) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range t {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// errClient means that the client does not take the response.
+var errClient = errors.New("write the response")
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
+
+// copyBody passes each piece on as soon as it is there.
+func copyBody(w http.ResponseWriter, body io.Reader) error {
+	buf, _ := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	rc := http.NewResponseController(w)
+	for {
+		n, err := body.Read(*buf)
+		if n > 0 {
+			if _, werr := w.Write((*buf)[:n]); werr != nil {
+				return fmt.Errorf("%w: %w", errClient, werr)
+			}
+			if err == nil {
+				if ferr := rc.Flush(); ferr != nil {
+					return fmt.Errorf("%w: %w", errClient, ferr)
+				}
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// brokeOff ends a response whose head is sent already.
+func (x Relay) brokeOff(err error, leg Leg, end metrics.Response, isGRPC bool, start time.Time) {
+	gone := errors.Is(err, errClient) || x.R.Context().Err() != nil
+	if gone {
+		if isGRPC {
+			end.GRPCStatus = "1"
+			count(leg, end, start)
+		}
+		panic(http.ErrAbortHandler)
+	}
+	end.Error = "broken"
+	if !isGRPC {
+		count(leg, end, start)
+		x.Fail(&Error{http.StatusBadGateway, end.Error, err})
+		panic(http.ErrAbortHandler)
+	}
+	code := grpcFromReset(err)
+	end.GRPCStatus = strconv.Itoa(code)
+	h := x.W.Header()
+	h[http.TrailerPrefix+"Grpc-Status"] = []string{end.GRPCStatus}
+	h[http.TrailerPrefix+"Grpc-Message"] = []string{"the response broke off"}
+	h[http.TrailerPrefix+"L5d-Proxy-Error"] = []string{"the response broke off"}
+	count(leg, end, start)
+	x.Fail(&Error{http.StatusBadGateway, end.Error, err})
+}
+
+// grpcFromReset is gRPC's code for how HTTP/2 ended a stream.
+func grpcFromReset(err error) int {
+	var stream http2.StreamError
+	if !errors.As(err, &stream) {
+		return codeUnavailable
+	}
+	switch stream.Code {
+	case http2.ErrCodeRefusedStream:
+		return codeUnavailable
+	case http2.ErrCodeCancel:
+		return codeCanceled
+	case http2.ErrCodeEnhanceYourCalm:
+		return codeResourceExhausted
+	case http2.ErrCodeInadequateSecurity:
+		return codePermissionDenied
+	default:
+		return codeInternal
+	}
+}
+
+func count(leg Leg, end metrics.Response, start time.Time) {
+	if leg == nil {
+		return
+	}
+	if flow := leg.Flow(); flow != nil {
+		flow.Request()
+		flow.Response(end, time.Since(start))
+	}
+}
