@@ -1,0 +1,136 @@
+// Package fakeaws stands in for the parts of AWS that a rehearsal touches: KMS
+// and the Application Load Balancer. It runs beside the cluster, not in it.
+package fakeaws
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"meshsim.dev/meshsim/fakeaws/alb"
+	"meshsim.dev/meshsim/fakeaws/kms"
+)
+
+// Options configure Serve. Addresses are host:port; Kubeconfig "" means that
+// there is no load balancer.
+type Options struct {
+	KMSListen   string
+	ALBHTTP     string
+	ALBGRPC     string
+	AdminListen string
+	Kubeconfig  string
+	State       string   // folder of the key material
+	Region      string   // of the key's ARN
+	Account     string   // of the key's ARN
+	Aliases     []string // names of the key, "alias/…"
+	Access      io.Writer
+	Log         *slog.Logger
+}
+
+// Serve runs the stand-ins until ctx ends.
+func Serve(ctx context.Context, o Options) error {
+	key, err := kms.OpenKey(o.State, time.Now)
+	if err != nil {
+		return fmt.Errorf("open the KMS key: %w", err)
+	}
+	doors, err := listen(o)
+	if err != nil {
+		return err
+	}
+	keys := kms.New(kms.Options{Key: key, Region: o.Region, Account: o.Account, Aliases: o.Aliases, Log: o.Log})
+	o.Log.Info("serving", "kms", doors.kms.Addr().String(), "key", keys.KeyARN(), "aliases", o.Aliases)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return alb.ServeUntil(ctx, plainServer(keys), doors.kms) })
+	if o.Kubeconfig == "" {
+		g.Go(func() error { return alb.ServeUntil(ctx, plainServer(readyMux()), doors.admin) })
+		return g.Wait()
+	}
+	balancer := alb.New(alb.Options{HTTP: doors.http, GRPC: doors.grpc, Access: o.Access, Log: o.Log})
+	g.Go(func() error { return alb.ServeUntil(ctx, plainServer(balancer.Admin()), doors.admin) })
+	g.Go(func() error {
+		return balancer.Run(ctx, func(ctx context.Context) (kubernetes.Interface, error) {
+			return connect(ctx, o.Kubeconfig, o.Log)
+		})
+	})
+	return g.Wait()
+}
+
+type doors struct{ kms, admin, http, grpc net.Listener }
+
+// listen opens every door or none.
+func listen(o Options) (doors, error) {
+	var d doors
+	wanted := []struct {
+		at   *net.Listener
+		addr string
+	}{{&d.kms, o.KMSListen}, {&d.admin, o.AdminListen}, {&d.http, o.ALBHTTP}, {&d.grpc, o.ALBGRPC}}
+	if o.Kubeconfig == "" {
+		wanted = wanted[:2]
+	}
+	for i, w := range wanted {
+		l, err := net.Listen("tcp", w.addr)
+		if err != nil {
+			for _, opened := range wanted[:i] {
+				_ = (*opened.at).Close()
+			}
+			return doors{}, fmt.Errorf("listen: %w", err)
+		}
+		*w.at = l
+	}
+	return d, nil
+}
+
+func plainServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+}
+
+func readyMux() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ready\n") })
+	return mux
+}
+
+// connect waits for the kubeconfig to be written, since AWS may be there
+// before its cluster is, and returns a client for it.
+func connect(ctx context.Context, path string, log *slog.Logger) (kubernetes.Interface, error) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for told := ""; ; {
+		client, err := clientOf(path)
+		if err == nil {
+			return client, nil
+		}
+		if why := err.Error(); why != told { // a file that is half written is not an end either
+			log.Info("waiting for the kubeconfig", "path", path, "reason", why)
+			told = why
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+func clientOf(path string) (kubernetes.Interface, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	config, err := clientcmd.RESTConfigFromKubeConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
+	}
+	config.UserAgent = "fakeaws"
+	return kubernetes.NewForConfig(config)
+}
