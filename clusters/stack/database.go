@@ -1,0 +1,114 @@
+package stack
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/util/exec"
+)
+
+// randomText is a password: 26 letters and digits, 130 random bits, nothing to quote.
+func randomText() string { return rand.Text() }
+
+// The scripts below get their password on standard input, within the container,
+// as the superuser who is let in by the local socket alone. PostgreSQL is told
+// not to log them, and psql to tell an error by its code and not by its text.
+const quietSQL = `\set VERBOSITY sqlstate
+SET log_statement = 'none';
+SET log_min_error_statement = 'panic';
+SET log_min_duration_statement = -1;
+`
+
+const setLoginSQL = `\set login 'LOGIN'
+\set password 'PASSWORD'
+SELECT format('CREATE ROLE %I', :'login')
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
+GRANT shop_app TO :"login";
+ALTER ROLE :"login" LOGIN PASSWORD :'password';
+`
+
+const endLoginSQL = `\set login 'LOGIN'
+SELECT format('ALTER ROLE %I NOLOGIN PASSWORD NULL', :'login')
+ WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
+`
+
+// setLogin makes a database login of the shop, or gives it a new password.
+func setLogin(ctx context.Context, env *Env, login, password string) error {
+	script := strings.NewReplacer("LOGIN'", login+"'", "PASSWORD'", password+"'").Replace(setLoginSQL)
+	if err := runSQL(ctx, env, script); err != nil {
+		return fmt.Errorf("make database login %s: %w", login, err)
+	}
+	return nil
+}
+
+// endLogin takes a login the right to log in. Connections it has go on.
+func endLogin(ctx context.Context, env *Env, login string) error {
+	script := strings.NewReplacer("LOGIN'", login+"'").Replace(endLoginSQL)
+	if err := runSQL(ctx, env, script); err != nil {
+		return fmt.Errorf("end database login %s: %w", login, err)
+	}
+	return nil
+}
+
+// sqlWithin bounds a script: it waits for no lock for longer.
+const sqlWithin = time.Minute
+
+func runSQL(ctx context.Context, env *Env, script string) error {
+	postgres, err := postgresValues(env)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, sqlWithin)
+	defer cancel()
+	psql := fmt.Sprintf("/usr/lib/postgresql/%d/bin/psql", postgres["major"])
+	run := env.exec
+	if run == nil {
+		run = env.Kube.Exec
+	}
+	_, stderr, err := run(ctx, NamespaceShop, postgresPod, postgresName, []string{psql,
+		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
+		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, strings.NewReader(quietSQL+script))
+	if err == nil {
+		return nil
+	}
+	var code exec.CodeExitError
+	if errors.As(err, &code) {
+		return fmt.Errorf("psql ended with code %d: %s", code.Code, sqlErrors(stderr))
+	}
+	return err
+}
+
+// sqlErrors keeps of psql's messages the SQLSTATE codes alone, as in
+// "ERROR:  42501": whatever else it may say could quote the script.
+func sqlErrors(stderr []byte) string {
+	var codes []string
+	for _, line := range strings.Split(string(stderr), "\n") {
+		for _, severity := range []string{"ERROR:", "FATAL:"} {
+			_, rest, found := strings.Cut(line, severity)
+			code := strings.TrimSpace(rest)
+			if found && isSQLState(code) {
+				codes = append(codes, severity+" "+code)
+			}
+		}
+	}
+	if len(codes) == 0 {
+		return "no SQLSTATE given"
+	}
+	return strings.Join(codes, ", ")
+}
+
+func isSQLState(s string) bool {
+	if len(s) != 5 {
+		return false
+	}
+	for _, r := range s {
+		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') {
+			return false
+		}
+	}
+	return true
+}

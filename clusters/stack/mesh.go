@@ -1,0 +1,213 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"meshsim.dev/meshsim/clusters/fault"
+	meshchart "meshsim.dev/meshsim/fakemesh/chart"
+)
+
+// The meshes there are.
+const (
+	MeshLinkerd = "linkerd"
+	MeshStandIn = "fakemesh"
+)
+
+// mesh is Linkerd's control plane, or its stand-in under the same names.
+type mesh struct{}
+
+func (mesh) Name() string { return "mesh" }
+
+const (
+	linkerdCRDs         = "linkerd-crds"
+	linkerdControlPlane = "linkerd-control-plane"
+	webhookCASecret     = "linkerd-webhook-ca"
+)
+
+// meshWebhook is an admission webhook of the mesh with its TLS certificate.
+type meshWebhook struct {
+	Value   string // key of the chart's values
+	Service string
+}
+
+// Secret is where the chart looks for the certificate.
+func (w meshWebhook) Secret() string { return w.Service + "-k8s-tls" }
+
+// webhooks are those of a mesh: the stand-in has the injector's alone.
+func webhooks(mesh string) []meshWebhook {
+	all := []meshWebhook{{"proxyInjector", "linkerd-proxy-injector"}}
+	if mesh == MeshLinkerd {
+		all = append(all, meshWebhook{"profileValidator", "linkerd-sp-validator"}, meshWebhook{"policyValidator", "linkerd-policy-validator"})
+	}
+	return all
+}
+
+func meshDeployments() []string {
+	return []string{"linkerd-identity", "linkerd-destination", "linkerd-proxy-injector"}
+}
+
+func (m mesh) Install(ctx context.Context, env *Env) error {
+	if env.Mesh != MeshLinkerd && env.Mesh != MeshStandIn {
+		return fault.NewInvalid(fmt.Errorf("mesh %q is not known", env.Mesh), "meshes are "+MeshLinkerd+" and "+MeshStandIn)
+	}
+	if err := ensureNamespace(ctx, env, NamespaceMesh); err != nil {
+		return err
+	}
+	if err := m.certificates(ctx, env); err != nil {
+		return err
+	}
+	anchor, err := TrustAnchor(ctx, env)
+	if err != nil {
+		return err
+	}
+	releases, err := m.releases(env, anchor)
+	if err != nil {
+		return err
+	}
+	for _, r := range releases {
+		if err := env.helm().Put(ctx, env, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// certificates has cert-manager make the webhooks' certificates, so that an
+// upgrade of the chart does not make new ones and break every call to them
+// meanwhile (failure modes I7, I8).
+func (mesh) certificates(ctx context.Context, env *Env) error {
+	text, err := webhookManifest(env.Mesh)
+	if err != nil {
+		return err
+	}
+	if err := env.Kube.Apply(ctx, text, ""); err != nil {
+		return err
+	}
+	for _, w := range webhooks(env.Mesh) {
+		if err := waitCondition(ctx, env, certificatesAPI, NamespaceMesh, w.Service, "Ready"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func webhookManifest(mesh string) ([]byte, error) {
+	return manifest("mesh-webhooks.yaml", map[string]any{"Namespace": NamespaceMesh, "Webhooks": webhooks(mesh)})
+}
+
+func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
+	values := meshValues(env, string(anchor), iptablesMode(os.DirFS("/")))
+	if env.Mesh == MeshStandIn {
+		image, err := imageValues(env, "fakemesh")
+		if err != nil {
+			return nil, err
+		}
+		values["image"] = image
+		c, err := chartFromFS(meshchart.FS, ".")
+		if err != nil {
+			return nil, err
+		}
+		return []release{{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)}}, nil
+	}
+	if err := linkerdImages(env, values); err != nil {
+		return nil, err
+	}
+	crds, err := chartFromBundle(env, linkerdCRDs)
+	if err != nil {
+		return nil, err
+	}
+	plane, err := chartFromBundle(env, linkerdControlPlane)
+	if err != nil {
+		return nil, err
+	}
+	return []release{
+		{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: map[string]any{}},
+		{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: plane, Values: withOverrides(env, m.Name(), values)},
+	}, nil
+}
+
+// Ready waits for the control plane and for an injection that works: pods that
+// are made before would stay without a proxy, and nobody would tell (R6).
+func (mesh) Ready(ctx context.Context, env *Env) error {
+	for _, name := range meshDeployments() {
+		if err := env.Kube.WaitRollout(ctx, "deployment", NamespaceMesh, name); err != nil {
+			return err
+		}
+	}
+	if err := ensureNamespace(ctx, env, NamespaceShop); err != nil {
+		return err
+	}
+	return until(ctx, "wait for the injector", 500*time.Millisecond, func(ctx context.Context) error {
+		pod, err := env.Kube.DryRun(ctx, probePod(), NamespaceShop)
+		if err != nil {
+			return err
+		}
+		return hasProxy(pod)
+	})
+}
+
+// probePod is sent to find out whether the injector is asked and answers.
+func probePod() *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": map[string]any{
+			"name": "meshsim-probe", "namespace": NamespaceShop,
+			"annotations": map[string]any{"linkerd.io/inject": "enabled"},
+		},
+		"spec": map[string]any{"containers": []any{map[string]any{"name": "app", "image": "meshsim.local/probe:none"}}},
+	}}
+}
+
+func hasProxy(pod *unstructured.Unstructured) error {
+	containers, _, err := unstructured.NestedSlice(pod.Object, "spec", "containers")
+	if err != nil {
+		return err
+	}
+	for _, c := range containers {
+		if c, ok := c.(map[string]any); ok && c["name"] == "linkerd-proxy" {
+			return nil
+		}
+	}
+	return errors.New("an annotated pod gets no linkerd-proxy: the injector is not asked yet")
+}
+
+// Remove takes the control plane away. Proxies in pods that still run go on
+// until the pods are made anew.
+func (m mesh) Remove(ctx context.Context, env *Env) error {
+	for _, name := range []string{linkerdControlPlane, linkerdCRDs} {
+		if err := env.helm().Drop(ctx, env, name, NamespaceMesh); err != nil {
+			return err
+		}
+	}
+	text, err := webhookManifest(MeshLinkerd) // every webhook that any mesh has
+	if err != nil {
+		return err
+	}
+	if err := env.Kube.Delete(ctx, text, ""); err != nil {
+		return err
+	}
+	secrets := []string{webhookCASecret}
+	for _, w := range webhooks(MeshLinkerd) {
+		secrets = append(secrets, w.Secret())
+	}
+	if err := deleteSecrets(ctx, env, NamespaceMesh, secrets...); err != nil {
+		return err
+	}
+	for _, name := range meshDeployments() {
+		err := env.Kube.WaitGone(ctx, "deployment "+name, func(ctx context.Context) error {
+			_, err := env.Kube.Clientset.AppsV1().Deployments(NamespaceMesh).Get(ctx, name, metav1.GetOptions{})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
