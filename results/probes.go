@@ -1,0 +1,108 @@
+package results
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Names of the probes.
+const (
+	ProbeInjection    = "injection"
+	ProbeMTLS         = "mtls"
+	ProbePlaintext    = "plaintext"
+	ProbeIssuer       = "issuer-certificate"
+	ProbeVaultUnseal  = "vault-unseal"
+	ProbeAddedLatency = "added-latency"
+	ProbeLedger       = "ledger"
+)
+
+// NewProbe makes a line of probes.jsonl from one of the data types below.
+func NewProbe(at int64, name, phase string, data any) (Probe, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Probe{}, fmt.Errorf("encode probe %s: %w", name, err)
+	}
+	return Probe{At: at, Probe: name, Phase: phase, Data: raw}, nil
+}
+
+// Fields that are pointers must be set: a nil one is evidence that is missing.
+
+// Injection is the data of probe injection: which of the shop's pods have a proxy.
+type Injection struct {
+	Pods     int      `json:"pods"`
+	Injected int      `json:"injected"`
+	Missing  []string `json:"missing"` // names of pods without a proxy
+}
+
+// MTLS is the data of probe mtls: service-to-service calls by the proxies' own
+// count during Phase.
+type MTLS struct {
+	Phase     string           `json:"phase"`
+	TLS       int64            `json:"tls"`
+	Plain     int64            `json:"plain"`
+	ByReason  map[string]int64 `json:"byReason,omitempty"` // plain calls by no_tls_reason
+	ByService map[string]Calls `json:"byService,omitempty"`
+}
+
+// Calls counts the calls that one service received.
+type Calls struct {
+	TLS   int64 `json:"tls"`
+	Plain int64 `json:"plain"`
+}
+
+// Plaintext is the data of probe plaintext: unencrypted calls tried from a pod
+// without a proxy. An attempt that got no clear answer is in neither count.
+type Plaintext struct {
+	Attempts int      `json:"attempts"`
+	Refused  int      `json:"refused"`
+	Accepted int      `json:"accepted"`
+	Evidence []string `json:"evidence,omitempty"`
+}
+
+// Issuer is the data of probe issuer-certificate.
+type Issuer struct {
+	NotBefore          time.Time `json:"notBefore"`
+	NotAfter           time.Time `json:"notAfter"`
+	IsCA               *bool     `json:"isCA"`
+	KeyAlgorithm       string    `json:"keyAlgorithm"` // ECDSA
+	Curve              string    `json:"curve"`        // P-256
+	RenewBeforeSeconds int64     `json:"renewBeforeSeconds"`
+	RenewalTime        time.Time `json:"renewalTime"`
+	ChainsToAnchor     *bool     `json:"chainsToAnchor"`
+}
+
+// VaultUnseal is the data of probe vault-unseal.
+type VaultUnseal struct {
+	Restarted bool   `json:"restarted"`
+	Seal      string `json:"seal"` // awskms
+	// UnsealedAfterMs is negative when Vault stayed sealed.
+	UnsealedAfterMs  *int64 `json:"unsealedAfterMs"`
+	OperatorKeysUsed *bool  `json:"operatorKeysUsed"`
+}
+
+// AddedLatency is the data of probe added-latency. Index i of the three sample
+// lists is one interleaved triple; samples are milliseconds.
+type AddedLatency struct {
+	PayloadBytes int                `json:"payloadBytes"`
+	Samples      AddedLatencySample `json:"samples"`
+	PerHop       bool               `json:"perHop"`
+}
+
+// AddedLatencySample holds the three measured twins.
+type AddedLatencySample struct {
+	Plain      []float64 `json:"plain"`
+	Meshed     []float64 `json:"meshed"`
+	PlainAgain []float64 `json:"plainAgain"`
+}
+
+// Ledger is the data of probe ledger: every order compared with the database.
+type Ledger struct {
+	Acknowledged    int      `json:"acknowledged"` // orders that the client was told are placed
+	Ambiguous       int      `json:"ambiguous"`    // orders whose answer was lost
+	Written         int      `json:"written"`
+	Lost            []string `json:"lost"`
+	Doubled         []string `json:"doubled"`
+	Oversold        []string `json:"oversold"`
+	PaymentMismatch []string `json:"paymentMismatch"`
+}

@@ -1,0 +1,86 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// fact is one line about what ran and where.
+type fact struct{ Name, Text string }
+
+// facts are what a reader needs to judge how far the run can be trusted, and to
+// run it again.
+func (d Data) facts() []fact {
+	r := d.Run
+	var all []fact
+	add := func(name, format string, args ...any) {
+		all = append(all, fact{name, fmt.Sprintf(format, args...)})
+	}
+	add("run", "%s, begun %s", r.ID, r.StartedAt.UTC().Format("2006-01-02 15:04:05 MST"))
+	if len(r.StandIns) > 0 {
+		add("stand-ins", "%s", strings.Join(r.StandIns, "; "))
+	} else {
+		add("stand-ins", "none")
+	}
+	add("cluster", "%s, Kubernetes %s", orUnknown(r.Topology), orUnknown(r.KubernetesVersion))
+	t := r.Traffic
+	if t.CompressTo > 0 {
+		add("traffic", "a launch day of %s requests (an ordinary one has %s) in %s: %.1f a second on average at scale 1, %.0f times the real rate",
+			count(int64(t.LaunchPerDay)), count(int64(t.RealPerDay)), t.CompressTo, float64(t.LaunchPerDay)/t.CompressTo.Seconds(), (24*time.Hour).Seconds()/t.CompressTo.Seconds())
+	}
+	drain := "without drain"
+	if r.Shop.Drain {
+		drain = fmt.Sprintf("after %d s of drain", r.Shop.DrainSeconds)
+	}
+	add("pods stop", "%s, the proxy waits %d s, the grace period is %d s", drain, r.Shop.ProxyWaitSeconds, r.Shop.TerminationGracePeriodSeconds)
+	add("host", "%s %s, %d CPUs, %s", orUnknown(r.Host.OS), r.Host.Kernel, r.Host.CPUs, bytesText(r.Host.MemoryBytes))
+	if r.Fit.CPU > 0 && r.Fit.CPU < 1 || r.Fit.Memory > 0 && r.Fit.Memory < 1 {
+		add("fitted", "pod requests × %.3g for CPU and × %.3g for memory", r.Fit.CPU, r.Fit.Memory)
+	}
+	for _, note := range r.Fit.Notes {
+		add("fitted", "%s", note)
+	}
+	if c := r.Calibration; c != nil {
+		add("sender alone", "against a server that does nothing: p50 %s ms, p99 %s ms, max %s ms over %s requests",
+			millis(ms(c.P50)), millis(ms(c.P99)), millis(ms(c.Max)), count(int64(c.Requests)))
+	}
+	if len(r.ClockOffsets) > 0 {
+		add("clocks", "%s", offsets(r.ClockOffsets))
+	}
+	add("again", "meshsim run %s (seed %d)", r.Scenario, r.Seed)
+	if r.Tool != "" {
+		add("meshsim", "%s", r.Tool)
+	}
+	return all
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+func offsets(byNode map[string]int64) string {
+	parts := make([]string, 0, len(byNode))
+	for node, ns := range byNode {
+		parts = append(parts, fmt.Sprintf("%s %+.2f ms", node, float64(ns)/1e6))
+	}
+	slices.Sort(parts)
+	return "offsets " + strings.Join(parts, ", ")
+}
+
+// method is how the figures came about, a sentence each.
+var method = []string{
+	"Requests are sent open-loop at instants drawn beforehand from the seed; whether an answer has come does not matter. Latency runs from the scheduled instant, so a stall of the sender counts against the run; the figure timed from sending stands beside it.",
+	"A failure is a 5xx, a 403, a transport error or a timeout, counted at the client. A business answer (sold out, payment declined, not found) is none. Zero budgets count requests, not percentages.",
+	"Availability is shown at 95 % confidence by the exact binomial bound (Clopper-Pearson). Without a failure, 3 divided by the share that may fail is enough: 6,000 requests for 99.95 %. A fail is what was seen; a pass is what was shown; all else is inconclusive.",
+	"Percentiles come from HdrHistograms (1 µs to 60 s, three digits) of all requests, failed ones included; histograms are merged, percentiles never averaged. A percentile passes when its whole 95 % interval is within the budget and fails when all of it is outside.",
+	"Added latency is the difference of a percentile between a meshed and a plain twin, called in turns at the same time, with a bootstrap interval over whole triples. The difference of plain against plain is the noise; where it reaches the budget there is no verdict.",
+	"Latency is inconclusive where more requests left late than the scenario allows. A run that was cut off or whose record has lost lines never passes.",
+	"A failure's cause is read from its hop and from what happened in the cluster around it. It says what was near, not what would have been otherwise; unknown is allowed and counted.",
+}

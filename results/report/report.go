@@ -1,0 +1,182 @@
+// Package report shows a judged run to people and to CI: a self-contained page,
+// Markdown for a pull request, a summary for the terminal, and JUnit. It draws
+// only from what it is given and judges nothing.
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"meshsim.dev/meshsim/results"
+)
+
+// Data is one judged run.
+type Data struct {
+	Run     results.Run
+	Verdict results.Verdict
+	Events  []results.Event // steps are drawn from these
+}
+
+// Write writes the verdict and every report file into the run's folder.
+func Write(f *results.Folder, v results.Verdict) error {
+	d, err := From(f, v)
+	if err != nil {
+		return err
+	}
+	if err := f.WriteVerdict(v); err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		name   string
+		render func(io.Writer, Data) error
+	}{{results.HTMLFile, HTML}, {results.MarkdownFile, Markdown}, {results.JUnitFile, JUnit}} {
+		var b bytes.Buffer
+		if err := file.render(&b, d); err != nil {
+			return fmt.Errorf("render %s: %w", file.name, err)
+		}
+		if err := f.WriteReport(file.name, b.Bytes()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// From gathers what the reports show of the run in f.
+func From(f *results.Folder, v results.Verdict) (Data, error) {
+	run, err := f.Run()
+	if err != nil {
+		return Data{}, err
+	}
+	events, _, err := f.Events()
+	if err != nil {
+		return Data{}, err
+	}
+	return Data{Run: run, Verdict: v, Events: events}, nil
+}
+
+// budgetGroup is one budget line with its rows, one a phase.
+type budgetGroup struct {
+	Text    string
+	Verdict results.Judgement // the gravest of its rows
+	Rows    []results.BudgetVerdict
+}
+
+// groups gathers the rows of each budget, in the scenario's order.
+func (d Data) groups() []budgetGroup {
+	var all []budgetGroup
+	for _, b := range d.Verdict.Budgets {
+		i := slices.IndexFunc(all, func(g budgetGroup) bool { return g.Text == b.Text })
+		if i < 0 {
+			all = append(all, budgetGroup{Text: b.Text, Verdict: results.Pass})
+			i = len(all) - 1
+		}
+		all[i].Rows = append(all[i].Rows, b)
+		all[i].Verdict = all[i].Verdict.Worse(b.Verdict)
+	}
+	return all
+}
+
+// headline says the verdict's why in a sentence or two.
+func (d Data) headline() string {
+	v, groups := d.Verdict, d.groups()
+	of := func(j results.Judgement) (names []string) {
+		for _, g := range groups {
+			if g.Verdict == j {
+				text, _, _ := strings.Cut(g.Text, " in ") // the phases stand in the table
+				names = append(names, text)
+			}
+		}
+		return names
+	}
+	broken, open := of(results.Fail), of(results.Inconclusive)
+	switch v.Verdict {
+	case results.Pass:
+		return fmt.Sprintf("%s. %s sent, %s.", sentence(len(groups), "budget holds", "budgets hold", "All "), requests(v.Requests.Total), failures(v.Requests.Failed))
+	case results.Fail:
+		text := fmt.Sprintf("%d of %s: %s.", len(broken), sentence(len(groups), "budget is broken", "budgets are broken", ""), strings.Join(broken, "; "))
+		if len(v.Causes) > 0 {
+			text += " Most failures: " + v.Causes[0].Cause + "."
+		}
+		return text
+	default:
+		text := "Nothing is broken, but not everything is shown."
+		if len(broken) > 0 {
+			text = ""
+		}
+		if len(open) > 0 {
+			text += fmt.Sprintf(" %d of %s: %s.", len(open), sentence(len(groups), "budget is open", "budgets are open", ""), strings.Join(open, "; "))
+		}
+		if len(v.Reasons) > 0 {
+			text += " " + capital(strings.Join(v.Reasons, "; ")) + "."
+		}
+		return strings.TrimSpace(text)
+	}
+}
+
+func sentence(n int, one, many, all string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%s%d %s", all, n, many)
+}
+
+func requests(n int64) string {
+	if n == 1 {
+		return "1 request was"
+	}
+	return count(n) + " requests were"
+}
+
+func failures(n int64) string {
+	if n == 0 {
+		return "none failed"
+	}
+	return count(n) + " failed"
+}
+
+// step is one step of the run, as it is drawn.
+type step struct {
+	words    string
+	from, to int64 // ms since the run's start
+	open     bool  // it never ended
+	failed   string
+}
+
+func (d Data) steps() []step {
+	var all []step
+	for _, e := range d.Events {
+		ms := e.At / int64(time.Millisecond)
+		switch e.Kind {
+		case results.StepBegin:
+			words := e.Detail
+			if words == "" {
+				words = e.Name
+			}
+			all = append(all, step{words: words, from: ms, open: true})
+		case results.StepEnd:
+			words := e.Detail
+			if words == "" {
+				words = e.Name
+			}
+			for i := range slices.Backward(all) {
+				if all[i].open && all[i].words == words {
+					all[i].to, all[i].open, all[i].failed = ms, false, e.Fields[results.FieldError]
+					break
+				}
+			}
+		}
+	}
+	return all
+}
+
+// duration is how long the run took, 0 when it is not known.
+func (d Data) duration() time.Duration {
+	if d.Run.Ended() {
+		return d.Run.EndedAt.Sub(d.Run.StartedAt).Round(time.Second)
+	}
+	return 0
+}

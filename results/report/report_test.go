@@ -1,0 +1,280 @@
+package report
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/html"
+
+	"meshsim.dev/meshsim/results"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// samples are judged synthetic runs, kept by the tests of harness/verdict.
+var samples = []string{"pass", "fail", "inconclusive"}
+
+func sample(t testing.TB, name string) Data {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	require.NoError(t, err)
+	var d Data
+	require.NoError(t, json.Unmarshal(raw, &d))
+	return d
+}
+
+func render(t testing.TB, to func(io.Writer, Data) error, d Data) string {
+	t.Helper()
+	var b strings.Builder
+	require.NoError(t, to(&b, d))
+	return b.String()
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func terminal80(w io.Writer, d Data) error { return Terminal(w, d, Screen{}) }
+
+func TestReportsAreAsTheirGoldenFiles(t *testing.T) {
+	for _, name := range samples {
+		d := sample(t, name)
+		golden(t, name+".md", render(t, Markdown, d))
+		golden(t, name+".txt", render(t, terminal80, d))
+		golden(t, name+".xml", render(t, JUnit, d))
+	}
+}
+
+func TestTheHeadlineSaysWhy(t *testing.T) {
+	require.Equal(t, "All 12 budgets hold. 30,000 requests were sent, none failed.", sample(t, "pass").headline())
+	require.Equal(t, "5 of 11 budgets are broken: failed requests = 0; availability >= 99.95%; injected pods = 100%; mtls calls = 100%; "+
+		"plaintext calls accepted = 0. Most failures: inventory-management refused configuration-engine once the policy was enforced: "+
+		"configuration-engine has no proxy: 1,747 × http-403.", sample(t, "fail").headline())
+	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 12 budgets are open: "+
+		"failed requests = 0; availability >= 99.95%; end-to-end p99 < 100ms. Too few requests were seen: in baseline 1,500 of 6,000, stack 1,500 of 6,000")
+}
+
+func TestThePageNeedsNothingElse(t *testing.T) {
+	for _, name := range samples {
+		page := render(t, HTML, sample(t, name))
+		require.NotRegexp(t, regexp.MustCompile(`(?i)<script|<link|<img|<iframe|@import|url\(|https?://|\son[a-z]+=`), page)
+		require.Contains(t, page, `content="default-src 'none'; style-src 'unsafe-inline'"`)
+		require.Contains(t, page, "prefers-color-scheme: dark")
+		require.NotContains(t, page, "ZgotmplZ", "nothing was refused by the template")
+		require.NotContains(t, page, "NaN")
+		require.Less(t, len(page), 200<<10)
+	}
+}
+
+func TestThePageShowsWhatWasJudged(t *testing.T) {
+	text := textOf(t, render(t, HTML, sample(t, "fail")))
+	for _, want := range []string{
+		"fail mtls-rollout-careless", "5 of 11 budgets are broken", "Synthetic run: made up to show and test the report.",
+		"stand-in for Linkerd", "1,258 of 6,000 failed: 1,241 × http-403, 16 × http-502, 1 × grpc-UNAVAILABLE",
+		"product-catalog pods were stopped without drain during inject: 12 × http-502", "pods: product-catalog-6d5f7c9b4-x7k2p",
+		"budget 100 ms", "enforce all-authenticated", "meshsim.local/vault:1.19.0", "meshsim run mtls-rollout-careless (seed 5000)",
+		"pod requests × 0.08 for CPU and × 0.5 for memory", "p50 0.21 ms, p99 0.90 ms", "Clopper-Pearson",
+	} {
+		require.Contains(t, text, want)
+	}
+}
+
+func TestCausesBeyondTheFirstFewAreFoldedAway(t *testing.T) {
+	d := sample(t, "fail")
+	one := d.Verdict.Causes[4]
+	for range 3 {
+		d.Verdict.Causes = append(d.Verdict.Causes, one)
+	}
+	page := render(t, HTML, d)
+	require.Contains(t, textOf(t, page), "2 more causes")
+	require.Equal(t, 8, strings.Count(page, `<article class="cause">`))
+}
+
+// textOf returns the page's text, and fails when a tag is left open.
+func textOf(t testing.TB, page string) string {
+	t.Helper()
+	var words []string
+	var open []string
+	void := map[string]bool{"meta": true, "br": true, "rect": true, "line": true, "path": true}
+	z := html.NewTokenizer(strings.NewReader(page))
+	for {
+		switch z.Next() {
+		case html.ErrorToken:
+			require.ErrorIs(t, z.Err(), io.EOF)
+			require.Empty(t, open, "tags left open")
+			return strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "\u00a0", " ")), " ")
+		case html.TextToken:
+			if len(open) == 0 || open[len(open)-1] != "style" {
+				words = append(words, string(z.Text()))
+			}
+		case html.StartTagToken:
+			name, _ := z.TagName()
+			if tag := string(name); !void[tag] || tag == "rect" {
+				open = append(open, tag)
+			}
+		case html.EndTagToken:
+			name, _ := z.TagName()
+			require.NotEmpty(t, open, "closed %s", name)
+			require.Equal(t, open[len(open)-1], string(name))
+			open = open[:len(open)-1]
+		}
+	}
+}
+
+const nasty = "</title><script>alert(1)</script>\"' onload=x | `code` *b* _i_ [l](x) @you #1 \x00\x1b[31m\r\nnext ]]> & \u202e"
+
+// poisoned is a run whose every text is nasty.
+func poisoned(t testing.TB) Data {
+	d := sample(t, "fail")
+	d.Run.ID, d.Run.Scenario, d.Run.Topology, d.Run.Tool, d.Run.Host.Kernel = nasty, nasty, nasty, nasty, nasty
+	d.Run.Notes, d.Run.StandIns = []string{nasty}, []string{nasty}
+	d.Run.Images = []results.Image{{Name: nasty, Ref: nasty, Digest: nasty, Version: nasty, Origin: nasty}}
+	d.Run.ClockOffsets = map[string]int64{nasty: 5}
+	v := &d.Verdict
+	v.Scenario, v.Run, v.Mesh, v.Reasons = nasty, nasty, nasty, []string{nasty}
+	for i := range v.Phases {
+		v.Phases[i].Name = nasty
+	}
+	for i := range v.Budgets {
+		b := &v.Budgets[i]
+		b.Text, b.Phase, b.Measured, b.Evidence = nasty, nasty, nasty, []string{nasty}
+	}
+	for i := range v.Causes {
+		c := &v.Causes[i]
+		c.Cause, c.Evidence, c.Mend, c.Pods = nasty, []string{nasty}, nasty, []string{nasty}
+	}
+	for i := range v.Routes {
+		v.Routes[i].Name = nasty
+	}
+	for i := range d.Events {
+		d.Events[i].Detail, d.Events[i].Fields = nasty, map[string]string{results.FieldError: nasty}
+	}
+	return d
+}
+
+func TestWhatComesFromARunIsOnlyEverText(t *testing.T) {
+	d := poisoned(t)
+	page := render(t, HTML, d)
+	textOf(t, page)
+	require.NotContains(t, page, "<script")
+	require.NotContains(t, page, `" onload`)
+
+	md := render(t, Markdown, d)
+	require.NotContains(t, md, "<script")
+	require.NotContains(t, md, "@you")
+	require.NotContains(t, md, "[l](x)")
+	for line := range strings.Lines(md) {
+		require.NotContains(t, line, "\x1b")
+		require.False(t, strings.HasPrefix(line, "next"), "a line was broken: %q", line)
+	}
+	screen := render(t, terminal80, d)
+	require.NotContains(t, screen, "\x1b", "no escape sequence reaches the terminal")
+	require.NotContains(t, screen, "\x00")
+	require.NotContains(t, screen, "\u202e")
+
+	junit := render(t, JUnit, d)
+	var suite junitSuite
+	require.NoError(t, xml.Unmarshal([]byte(junit), &suite))
+}
+
+func TestTheSummaryFitsTheScreen(t *testing.T) {
+	for width, limit := range map[int]int{0: 80, 60: 60, 80: 80, 100: 100, 300: 100} {
+		for _, d := range []Data{sample(t, "pass"), sample(t, "fail"), sample(t, "inconclusive"), poisoned(t)} {
+			var b strings.Builder
+			require.NoError(t, Terminal(&b, d, Screen{Width: width}))
+			for line := range strings.Lines(b.String()) {
+				require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), limit, line)
+			}
+		}
+	}
+}
+
+func TestColoursAddNothingButColour(t *testing.T) {
+	for _, name := range samples {
+		d := sample(t, name)
+		var colored strings.Builder
+		require.NoError(t, Terminal(&colored, d, Screen{Color: true}))
+		require.Contains(t, colored.String(), "\x1b[1;3")
+		bare := regexp.MustCompile("\x1b\\[[0-9;]*m").ReplaceAllString(colored.String(), "")
+		require.Equal(t, render(t, terminal80, d), bare)
+	}
+}
+
+func TestJUnitNeverShowsAnOpenBudgetAsPassed(t *testing.T) {
+	var suite junitSuite
+	require.NoError(t, xml.Unmarshal([]byte(render(t, JUnit, sample(t, "inconclusive"))), &suite))
+	require.Equal(t, 21, suite.Tests)
+	require.Zero(t, suite.Failures)
+	require.Equal(t, 12, suite.Errors)
+	require.Equal(t, "failed requests = 0 in stack, inject, enforce, soak [stack]", suite.Cases[0].Name)
+	require.Equal(t, "0 of 1,500 failed; 4,500 more requests are needed", suite.Cases[0].Error.Message)
+}
+
+func TestARunWithNothingInItIsShown(t *testing.T) {
+	empty := Data{Verdict: results.Verdict{Verdict: results.Inconclusive, Reasons: []string{"no budget was set"}}}
+	require.Contains(t, textOf(t, render(t, HTML, empty)), "No budget was set.")
+	require.Contains(t, render(t, Markdown, empty), "? inconclusive")
+	require.Contains(t, render(t, terminal80, empty), "INCONCLUSIVE")
+	require.Contains(t, render(t, JUnit, empty), `tests="1"`)
+}
+
+func TestWriteLeavesEveryReportInTheFolder(t *testing.T) {
+	d := sample(t, "fail")
+	f, err := results.Create(t.TempDir(), "x")
+	require.NoError(t, err)
+	require.NoError(t, f.WriteRun(d.Run))
+	for _, e := range d.Events {
+		require.NoError(t, f.AddEvent(e))
+	}
+	require.NoError(t, f.Close())
+	require.NoError(t, Write(f, d.Verdict))
+	for name, want := range map[string]string{
+		results.VerdictFile: `"verdict": "fail"`, results.HTMLFile: "enforce all-authenticated", results.MarkdownFile: "# ✗ fail", results.JUnitFile: "<testsuite",
+	} {
+		raw, err := os.ReadFile(filepath.Join(f.Path, name))
+		require.NoError(t, err)
+		require.Contains(t, string(raw), want)
+	}
+}
+
+func TestFiguresAreWrittenForReaders(t *testing.T) {
+	require.Equal(t, "1,235", millis(1234.5))
+	require.Equal(t, "12.3", millis(12.34))
+	require.Equal(t, "–", millis(0))
+	require.Equal(t, "10:05", clock(605_000))
+	require.Equal(t, "59 s", lasting(59*time.Second))
+	require.Equal(t, "8 min 05 s", lasting(485*time.Second))
+	require.Equal(t, "24.0 GiB", bytesText(24<<30))
+	require.Equal(t, "512 MiB", bytesText(512<<20))
+	require.Equal(t, []string{"aaaaaaaaaa", "aaaaa b c", "dddddd"}, wrap("aaaaaaaaaaaaaaa b\nc dddddd", 8), "no less than 10 wide")
+	require.Equal(t, []string{""}, wrap(" ", 20))
+}
+
+func BenchmarkReport(b *testing.B) {
+	d := sample(b, "fail")
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, to := range []func(io.Writer, Data) error{HTML, Markdown, terminal80, JUnit} {
+			if err := to(io.Discard, d); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}

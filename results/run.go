@@ -1,0 +1,119 @@
+package results
+
+import "time"
+
+// Run is run.json: what ran, on what, and with what intent. It is written when
+// the run starts and again when it ends; a run without EndedAt was cut off.
+type Run struct {
+	ID        string    `json:"id"`
+	Scenario  string    `json:"scenario"`
+	Mesh      string    `json:"mesh"` // linkerd | fakemesh | ""
+	StartedAt time.Time `json:"startedAt"`
+	EndedAt   time.Time `json:"endedAt,omitzero"`
+	Seed      uint64    `json:"seed"`
+
+	Topology          string  `json:"topology"`
+	KubernetesVersion string  `json:"kubernetesVersion"`
+	Fit               Fit     `json:"fit"`
+	Images            []Image `json:"images,omitempty"`
+	// StandIns names the parts that were played by programs of this project.
+	StandIns []string `json:"standIns,omitempty"`
+	// Notes say what was not as in the real shop (no cross-zone delay, …).
+	Notes []string `json:"notes,omitempty"`
+	Host  Host     `json:"host"`
+
+	Traffic Traffic     `json:"traffic"`
+	Shop    Shop        `json:"shop"`
+	Phases  []PhasePlan `json:"phases,omitempty"`
+	// Budgets are the scenario's budget lines, word for word.
+	Budgets []string `json:"budgets,omitempty"`
+
+	// Interrupted is set when the run was stopped before its last phase ended.
+	Interrupted bool `json:"interrupted,omitempty"`
+	// Error says why the run ended early, "" when it did not.
+	Error string `json:"error,omitempty"`
+
+	Calibration  *Calibration     `json:"calibration,omitempty"`
+	ClockOffsets map[string]int64 `json:"clockOffsetsNs,omitempty"` // by node
+	// Tool is the version of meshsim that ran.
+	Tool string `json:"tool,omitempty"`
+
+	// Recorded is filled by the folder: how many lines each file held when
+	// this was written. A file that holds fewer has lost some.
+	Recorded Recorded `json:"recorded,omitzero"`
+}
+
+// Ended tells whether the run came to its end and said so.
+func (r Run) Ended() bool { return !r.EndedAt.IsZero() }
+
+// Fit says by what the pods' requests were multiplied to fit the host.
+type Fit struct {
+	CPU    float64  `json:"cpu"`    // ≤ 1
+	Memory float64  `json:"memory"` // ≤ 1
+	Notes  []string `json:"notes,omitempty"`
+}
+
+// Image is one image that took part, as the bundle knows it.
+type Image struct {
+	Name    string `json:"name"`
+	Ref     string `json:"ref"`
+	Digest  string `json:"digest"`
+	Version string `json:"version,omitempty"`
+	Origin  string `json:"origin,omitempty"` // built | pulled
+}
+
+// Host is the machine that the run took place on.
+type Host struct {
+	OS          string `json:"os"`
+	Kernel      string `json:"kernel"`
+	CPUs        int    `json:"cpus"`
+	MemoryBytes int64  `json:"memoryBytes"`
+}
+
+// Traffic is what was sent and by which rules a request counts as late.
+type Traffic struct {
+	// RealPerDay and LaunchPerDay are the shop's figures, uncompressed.
+	RealPerDay   int           `json:"realPerDay"`
+	LaunchPerDay int           `json:"launchPerDay"`
+	CompressTo   time.Duration `json:"compressToNs"` // how long one day lasts
+	Timeout      time.Duration `json:"timeoutNs"`    // of one request
+	// MaxLate is how long after its scheduled instant a request may be sent.
+	MaxLate time.Duration `json:"maxLateNs"`
+	// MaxLateShare (0–1) is the share of late requests above which latency
+	// budgets are inconclusive.
+	MaxLateShare float64        `json:"maxLateShare"`
+	Mix          map[string]int `json:"mix,omitempty"` // weight by route
+}
+
+// Shop is how carefully the shop's pods were told to stop.
+type Shop struct {
+	Drain                         bool `json:"drain"`
+	DrainSeconds                  int  `json:"drainSeconds"`
+	ProxyWaitSeconds              int  `json:"proxyWaitSeconds"`
+	TerminationGracePeriodSeconds int  `json:"terminationGracePeriodSeconds"`
+}
+
+// PhasePlan is one phase as the scenario planned it.
+type PhasePlan struct {
+	Name   string  `json:"name"`
+	Scale  float64 `json:"scale"` // of the day's requests
+	Judged bool    `json:"judged"`
+	// MinRequests is how many requests the phase waits for before it ends.
+	MinRequests int `json:"minRequests"`
+}
+
+// Calibration is what the sender measured against a server that does nothing,
+// so that its own share of every latency is known.
+type Calibration struct {
+	Requests int           `json:"requests"`
+	P50      time.Duration `json:"p50Ns"`
+	P99      time.Duration `json:"p99Ns"`
+	Max      time.Duration `json:"maxNs"`
+}
+
+// Recorded counts the lines of each file.
+type Recorded struct {
+	Requests int64 `json:"requests"`
+	Events   int64 `json:"events"`
+	Probes   int64 `json:"probes"`
+}

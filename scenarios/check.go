@@ -1,0 +1,169 @@
+package scenarios
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"meshsim.dev/meshsim/scenarios/budget"
+)
+
+// check looks at what no single key shows: whether the parts fit together.
+func (r *reader) check(s *Scenario) {
+	r.checkTraffic(s.Spec.Traffic)
+	if s.Spec.Topology == "" {
+		r.failAt(1, 1, "topology should be a topology's name or file")
+	}
+	if len(s.Spec.Phases) == 0 && len(r.problems) == 0 {
+		r.failAt(1, 1, "a scenario needs at least one phase")
+	}
+	if len(s.Spec.Budgets) == 0 && len(r.problems) == 0 {
+		r.failAt(1, 1, "a scenario needs at least one budget: without any, no verdict can pass")
+	}
+	if shop := s.Spec.Shop; shop.Drain && shop.ProxyWaitSeconds >= shop.TerminationGracePeriodSeconds {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the proxy waits %d s, no less than the grace period of %d s: pods will be killed",
+			shop.ProxyWaitSeconds, shop.TerminationGracePeriodSeconds))
+	}
+	r.checkPhases(s)
+	done := r.checkSteps(s)
+	for i, b := range s.Spec.Budgets {
+		r.checkBudget(s, b, r.budgets[i], done)
+	}
+}
+
+func (r *reader) checkTraffic(t Traffic) {
+	if r.traffic != nil && t.Day.LaunchRequests < t.Day.Requests {
+		r.fail(r.traffic, "launchRequests (%d) is the whole launch day and should be no less than requests (%d)", t.Day.LaunchRequests, t.Day.Requests)
+	}
+	total := 0
+	for _, weight := range t.Mix {
+		total += weight
+	}
+	allKnown := r.mix != nil && len(t.Mix) == len(r.mix.Content)/2
+	if allKnown && total == 0 {
+		r.fail(r.mix, "the mix should give weight to at least one route")
+	}
+}
+
+func (r *reader) checkPhases(s *Scenario) {
+	seen := map[string]bool{}
+	for i, p := range s.Spec.Phases {
+		at := r.phases[i]
+		if p.Name != "" && seen[p.Name] {
+			r.fail(at, "two phases are named %q", p.Name)
+		}
+		seen[p.Name] = true
+		if p.Until == (Until{}) && len(p.Steps) == 0 {
+			r.fail(at, "phase %q has no steps and nothing to wait for, so it would end at once", p.Name)
+		}
+		if needed := budget.Needed(s.Spec.Budgets, p.Name); p.Judged && p.Until.Requests < needed {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("phase %s may end after %d requests but needs %d to be conclusive",
+				p.Name, p.Until.Requests, needed))
+		}
+	}
+}
+
+// checkSteps looks at the order of steps. It returns, for everything that steps
+// give, the phases in which they do, in order.
+func (r *reader) checkSteps(s *Scenario) map[string][]int {
+	done := map[string][]int{}
+	for i, p := range s.Spec.Phases {
+		for j, step := range p.Steps {
+			kind, _ := kindOfStep(step.Name)
+			for _, need := range kind.needs(step.Options) {
+				if len(done[need]) == 0 {
+					r.fail(r.steps[i][j], "step %s needs %s before it", step, before(need))
+				}
+			}
+			given := kind.gives(step.Options)
+			if slices.Contains(given, plaintextTried) && len(done[enforced]) > 0 {
+				given = append(slices.Clone(given), plaintextAfterEnforce)
+			}
+			for _, give := range given {
+				done[give] = append(done[give], i)
+			}
+		}
+	}
+	return done
+}
+
+const plaintextAfterEnforce = plaintextTried + " after enforce"
+
+func before(need string) string {
+	if slices.Contains(components, need) {
+		return "install " + need
+	}
+	return need
+}
+
+// checkBudget refuses a budget on data that the scenario cannot produce.
+func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, done map[string][]int) {
+	if i := slices.IndexFunc(s.Spec.Budgets, func(o budget.Budget) bool { return o.Text == b.Text }); r.budgets[i] != at {
+		r.fail(at, "budget %q is given twice", b.Text)
+	}
+	r.checkBudgetPhases(s, b, at)
+	switch b.Subject {
+	case budget.FailedRequests, budget.Availability, budget.EndToEnd:
+		if len(s.Judged()) == 0 && len(b.Phases) == 0 {
+			r.fail(at, "budget %q: no phase is judged", b.Text)
+		}
+	case budget.AddedLatency:
+		r.wantStep(b, at, done, addedLatency)
+		if b.Per != "hop" {
+			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
+		}
+	case budget.InjectedPods:
+		r.wantStep(b, at, done, "mesh")
+	case budget.MTLSCalls:
+		r.wantStep(b, at, done, "mesh")
+		r.checkMTLSPhases(s, b, at, done)
+	case budget.PlaintextAccepted:
+		r.wantStep(b, at, done, plaintextAfterEnforce)
+	case budget.IssuerCertificate:
+		r.wantStep(b, at, done, "issuer")
+	case budget.VaultUnsealed:
+		r.wantStep(b, at, done, vaultRestarted)
+	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
+		if s.Spec.Traffic.Mix["order"] == 0 {
+			r.fail(at, "budget %q: the mix has no order traffic", b.Text)
+		}
+	}
+}
+
+func (r *reader) wantStep(b budget.Budget, at *yaml.Node, done map[string][]int, need string) {
+	if len(done[need]) == 0 {
+		r.fail(at, "budget %q: nothing measures it, the scenario has no step %s", b.Text, before(need))
+	}
+}
+
+func (r *reader) checkBudgetPhases(s *Scenario, b budget.Budget, at *yaml.Node) {
+	for _, name := range b.Phases {
+		i := slices.IndexFunc(s.Spec.Phases, func(p Phase) bool { return p.Name == name.Name })
+		switch {
+		case i < 0:
+			r.failIn(at, name.Column, "budget %q: there is no phase %q; there are: %s", b.Text, name.Name, strings.Join(phaseNames(s), ", "))
+		case b.OnRequests() && !s.Spec.Phases[i].Judged:
+			r.failIn(at, name.Column, "budget %q: phase %q is not judged", b.Text, name.Name)
+		}
+	}
+}
+
+// checkMTLSPhases refuses to count encrypted calls where there is no mesh yet.
+func (r *reader) checkMTLSPhases(s *Scenario, b budget.Budget, at *yaml.Node, done map[string][]int) {
+	for _, name := range b.Phases {
+		i := slices.IndexFunc(s.Spec.Phases, func(p Phase) bool { return p.Name == name.Name })
+		if i >= 0 && len(done["mesh"]) > 0 && i < done["mesh"][0] {
+			r.failIn(at, name.Column, "budget %q: phase %q comes before install mesh", b.Text, name.Name)
+		}
+	}
+}
+
+func phaseNames(s *Scenario) []string {
+	names := make([]string, len(s.Spec.Phases))
+	for i, p := range s.Spec.Phases {
+		names[i] = p.Name
+	}
+	return names
+}

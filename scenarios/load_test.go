@@ -1,0 +1,384 @@
+package scenarios
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/clusters/fault"
+)
+
+// smallest is the least that a scenario can say.
+const smallest = `apiVersion: meshsim.dev/v1alpha1
+kind: Scenario
+metadata: {name: demo}
+spec:
+  phases:
+  - name: baseline
+  budgets:
+  - failed requests = 0
+`
+
+// full has every step, so that every budget has its data.
+const full = `apiVersion: meshsim.dev/v1alpha1
+kind: Scenario
+metadata: {name: demo}
+spec:
+  phases:
+  - name: baseline
+  - name: stack
+    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, inject, enforce, probe-plaintext, measure-added-latency, restart-vault]
+  - {name: warm, judged: false, until: {atLeast: 5s}}
+  budgets:
+  - BUDGET
+`
+
+func problemsOf(t *testing.T, text string) []Problem {
+	t.Helper()
+	_, err := Parse("demo.yaml", []byte(text))
+	if err == nil {
+		return nil
+	}
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
+	p, ok := errors.AsType[*Problems](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, "demo.yaml", p.File)
+	return p.All
+}
+
+func TestWhatIsNotSaidHasItsDefault(t *testing.T) {
+	s, err := Parse("demo.yaml", []byte(smallest))
+	require.NoError(t, err)
+	require.Empty(t, s.Warnings)
+	require.Equal(t, "eks-1.24", s.Spec.Topology)
+	require.Equal(t, uint64(1), s.Spec.Seed)
+	require.Equal(t, Shop{true, 5, 8, 30}, s.Spec.Shop)
+	require.Equal(t, Day{1000, 5000}, s.Spec.Traffic.Day)
+	require.Equal(t, 90*time.Second, s.Spec.Traffic.CompressTo)
+	require.Equal(t, 5*time.Second, s.Spec.Traffic.Timeout)
+	require.Equal(t, 50*time.Millisecond, s.Spec.Traffic.MaxLate)
+	require.Equal(t, 0.01, s.Spec.Traffic.MaxLateShare)
+	require.Equal(t, 40, s.Spec.Traffic.Mix["browse"])
+	require.Equal(t, []Phase{{Name: "baseline", Scale: 1, Judged: true, Until: Until{Requests: 6000}}}, s.Spec.Phases)
+	require.Equal(t, []string{"failed requests = 0"}, s.BudgetLines())
+}
+
+func TestWhatIsSaidIsTaken(t *testing.T) {
+	s, err := Parse("demo.yaml", []byte(`
+apiVersion: meshsim.dev/v1alpha1
+kind: Scenario
+metadata: {name: demo, description: a demo}
+spec:
+  budgets: ["availability >= 99% in two"]
+  phases:
+  - {name: one, judged: false, scale: 0.5, until: {requests: 10, atLeast: 5s}}
+  - name: two
+    steps:
+    - install: {component: cert-manager}
+    - install: {component: vault}
+    - install: {component: issuer}
+    - install: {component: mesh}
+    - move-secrets
+    - inject: {services: [payment-gateway, product-catalog]}
+    - inject: {services: all}
+    - await-authenticated
+    - await-authenticated: {cycle: 7s}
+    - enforce: {policy: deny}
+    - measure-added-latency: {triples: 500, payloadBytes: 0}
+    - probe-plaintext:
+    - restart-vault: {}
+  topology: ci
+  seed: 18446744073709551615
+  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3}
+  traffic:
+    day: {requests: 10, launchRequests: 20}
+    compressTo: 1m
+    timeout: 1s
+    maxLate: 10ms
+    maxLateShare: 2.5%
+    mix: {order: 1, browse: 0}
+`))
+	require.NoError(t, err)
+	require.Empty(t, s.Warnings)
+	require.Equal(t, Metadata{"demo", "a demo"}, s.Metadata)
+	require.Equal(t, uint64(1<<64-1), s.Spec.Seed)
+	require.Equal(t, Shop{false, 1, 2, 3}, s.Spec.Shop)
+	require.Equal(t, Traffic{Day{10, 20}, time.Minute, time.Second, 10 * time.Millisecond, 0.025, map[string]int{"order": 1, "browse": 0}}, s.Spec.Traffic)
+	require.Equal(t, Phase{Name: "one", Scale: 0.5, Until: Until{10, 5 * time.Second}}, s.Spec.Phases[0])
+	require.Equal(t, 300, s.Spec.Phases[1].Until.Requests, "what 99 % needs, though budgets stand first")
+	var options []any
+	var said []string
+	for _, step := range s.Spec.Phases[1].Steps {
+		options = append(options, step.Options)
+		said = append(said, step.String())
+	}
+	require.Equal(t, []any{
+		&Install{"cert-manager"}, &Install{"vault"}, &Install{"issuer"}, &Install{"mesh"}, &MoveSecrets{},
+		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
+		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny"}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
+	}, options)
+	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
+	require.Equal(t, "inject all services", said[6])
+	require.Equal(t, "enforce deny", said[9])
+	require.Equal(t, []string{"two"}, s.Judged())
+}
+
+func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
+	phase := func(text string) string { return strings.Replace(smallest, "name: baseline", text, 1) }
+	spec := func(text string) string { return strings.Replace(smallest, "spec:\n", "spec:\n  "+text+"\n", 1) }
+	for name, c := range map[string]struct {
+		text         string
+		line, column int
+		message      string
+	}{
+		"an empty file":               {"", 1, 1, "the file is empty"},
+		"no YAML":                     {"a: [", 1, 1, "not YAML: did not find"},
+		"no YAML further down":        {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
+		"two documents":               {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
+		"a list":                      {"- a", 1, 1, "the scenario should be a mapping, not a list"},
+		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, phases, seed`},
+		"an unknown key deep inside":  {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
+		"a key twice":                 {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
+		"a missing key":               {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
+		"another kind":                {strings.Replace(smallest, "kind: Scenario", "kind: Topology", 1), 2, 7, `kind should be one of Scenario, not "Topology"`},
+		"another version":             {strings.Replace(smallest, "v1alpha1", "v2", 1), 1, 13, `apiVersion should be one of meshsim.dev/v1alpha1, not "meshsim.dev/v2"`},
+		"a bad name":                  {strings.Replace(smallest, "name: demo", "name: My Demo", 1), 3, 18, `name "My Demo" should be lower-case letters`},
+		"a text for a number":         {spec(`seed: "5"`), 5, 9, `seed should be a whole number from 0 on, not "5"`},
+		"a negative seed":             {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
+		"a text for a truth":          {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
+		"a number out of range":       {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
+		"a broken number":             {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
+		"a duration without unit":     {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
+		"a duration out of range":     {spec("traffic: {compressTo: 1ms}"), 5, 25, "compressTo should be from 1s to 24h0m0s, not 1ms"},
+		"a share without percent":     {spec("traffic: {maxLateShare: 0.01}"), 5, 27, "maxLateShare should be a percentage from 0% to 100%, such as 1%"},
+		"a share that is no number":   {spec("traffic: {maxLateShare: NaN%}"), 5, 27, "maxLateShare should be a percentage"},
+		"an unknown route":            {spec("traffic: {mix: {brwse: 1}}"), 5, 19, `unknown key "brwse" in mix; known are: browse, configure`},
+		"a mix of nothing":            {spec("traffic: {mix: {browse: 0}}"), 5, 18, "the mix should give weight to at least one route"},
+		"a launch that is none":       {spec("traffic: {day: {requests: 10, launchRequests: 5}}"), 5, 12, "launchRequests (5) is the whole launch day"},
+		"no phases":                   {strings.Replace(smallest, "  phases:\n  - name: baseline\n", "  phases: []\n", 1), 1, 1, "a scenario needs at least one phase"},
+		"no budgets":                  {strings.Replace(smallest, "budgets:\n  - failed requests = 0", "budgets: []", 1), 1, 1, "a scenario needs at least one budget"},
+		"two phases of one name":      {phase("name: a\n  - name: a"), 7, 5, `two phases are named "a"`},
+		"a phase that ends at once":   {phase("name: a\n    judged: false"), 6, 5, `phase "a" has no steps and nothing to wait for`},
+		"a scale of nothing":          {phase("name: a\n    scale: 0"), 7, 12, "scale should be a number above 0 and up to 1000, not 0"},
+		"a scale that is no number":   {phase("name: a\n    scale: .nan"), 7, 12, "scale should be a number above 0"},
+		"an unknown step":             {phase("name: a\n    steps: [instal]"), 7, 13, `unknown step "instal"; known are: install, move-secrets, inject`},
+		"a step of two":               {phase("name: a\n    steps: [{inject: {}, enforce: {}}]"), 7, 13, "a step should be one name with its options"},
+		"an unknown option":           {phase("name: a\n    steps: [{restart-vault: {now: true}}]"), 7, 30, `unknown key "now" in step restart-vault; known are: none`},
+		"an option that is missing":   {phase("name: a\n    steps: [install]"), 7, 13, `step install needs the key "component"`},
+		"an unknown component":        {phase("name: a\n    steps: [{install: {component: istio}}]"), 7, 35, "component should be one of metrics-server, monitoring"},
+		"an unknown service":          {phase("name: a\n    steps: [{inject: {services: [cart]}}]"), 7, 34, "service should be one of product-catalog"},
+		"no services":                 {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, {inject: {services: []}}]"), 7, 164, "services should name at least one"},
+		"an unknown policy":           {phase("name: a\n    steps: [{enforce: {policy: allow}}]"), 7, 32, "policy should be one of all-authenticated"},
+		"a step before what it needs": {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: issuer}}]"), 7, 51, "step install issuer needs install vault before it"},
+		"a budget of unknown words":   {strings.Replace(smallest, "failed requests = 0", "failures = 0", 1), 8, 5, `budget "failures = 0": no budget begins with "failures"`},
+		"a budget's column":           {strings.Replace(smallest, "failed requests = 0", "failed requests > 0", 1), 8, 21, `">" should be = or <=`},
+		"a quoted budget's column":    {strings.Replace(smallest, "failed requests = 0", `"failed requests > 0"`, 1), 8, 22, `">" should be = or <=`},
+		"a budget that is no text":    {strings.Replace(smallest, "failed requests = 0", "5", 1), 8, 5, "a budget should be one line of text, not the number 5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			problems := problemsOf(t, c.text)
+			i := slices.IndexFunc(problems, func(p Problem) bool { return strings.Contains(p.Message, c.message) })
+			require.GreaterOrEqual(t, i, 0, "%+v", problems)
+			require.Equal(t, [2]int{c.line, c.column}, [2]int{problems[i].Line, problems[i].Column}, "%+v", problems)
+		})
+	}
+}
+
+func TestAllThatIsWrongIsToldAtOnceInOrder(t *testing.T) {
+	_, err := Parse("my.yaml", []byte(`apiVersion: meshsim.dev/v1alpha1
+kind: Scenario
+metadata: {name: demo}
+spec:
+  seeds: 5
+  traffic: {timeout: 5}
+  budgets:
+  - availability > 5
+  - mtls calls = 100%
+  phases:
+  - {name: a, jugded: true}
+`))
+	require.EqualError(t, err, strings.Join([]string{
+		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, phases, seed, shop, topology, traffic`,
+		`my.yaml:6:22: timeout should be a duration such as 90s, not the number 5`,
+		`my.yaml:8:18: budget "availability > 5": ">" should be >=`,
+		`my.yaml:9:5: budget "mtls calls = 100%": nothing measures it, the scenario has no step install mesh`,
+		`my.yaml:11:15: unknown key "jugded" in a phase; known are: judged, name, scale, steps, until`,
+		`  mend: docs/scenarios.md tells every key`,
+	}, "\n"))
+}
+
+func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
+	budgets := map[string]string{ // to what is missing in the smallest scenario
+		"added latency p99 < 10ms per hop":               "no step measure-added-latency",
+		"injected pods = 100%":                           "no step install mesh",
+		"mtls calls = 100%":                              "no step install mesh",
+		"plaintext calls accepted = 0":                   "no step probe-plaintext after enforce",
+		"issuer certificate lasts 90d, renewed 7d early": "no step install issuer",
+		"vault unsealed by itself":                       "no step restart-vault",
+		"failed requests = 0 in soak":                    `there is no phase "soak"; there are: baseline`,
+	}
+	for text, want := range budgets {
+		t.Run(text, func(t *testing.T) {
+			problems := problemsOf(t, strings.Replace(smallest, "failed requests = 0", text, 1))
+			require.Len(t, problems, 1)
+			require.Contains(t, problems[0].Message, want)
+			if !strings.Contains(text, "soak") {
+				require.Empty(t, problemsOf(t, strings.Replace(full, "BUDGET", text, 1)), "with the step it is fine")
+			}
+		})
+	}
+	for text, want := range map[string]string{
+		"added latency p99 < 10ms per request":               "measures per hop only",
+		"failed requests = 0 in warm":                        `phase "warm" is not judged`,
+		"mtls calls = 100% in baseline":                      `phase "baseline" comes before install mesh`,
+		"availability >= 99.95%\n  - availability >= 99.95%": "is given twice",
+	} {
+		t.Run(text, func(t *testing.T) {
+			problems := problemsOf(t, strings.Replace(full, "BUDGET", text, 1))
+			require.Len(t, problems, 1)
+			require.Contains(t, problems[0].Message, want)
+		})
+	}
+	noOrders := strings.Replace(full, "  phases:", "  traffic: {mix: {browse: 1}}\n  phases:", 1)
+	problems := problemsOf(t, strings.Replace(noOrders, "BUDGET", "orders lost or doubled = 0", 1))
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Message, "the mix has no order traffic")
+	problems = problemsOf(t, strings.Replace(smallest, "name: baseline", "{name: a, judged: false, until: {atLeast: 1s}}", 1))
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Message, "no phase is judged")
+	early := strings.Replace(full, "enforce, probe-plaintext", "probe-plaintext, enforce", 1)
+	problems = problemsOf(t, strings.Replace(early, "BUDGET", "plaintext calls accepted = 0", 1))
+	require.Len(t, problems, 1, "tried before enforcement says nothing about after")
+}
+
+func TestWhatIsHardlyMeantIsAWarning(t *testing.T) {
+	s, err := Parse("x.yaml", []byte(strings.Replace(smallest, "name: baseline", "{name: a, until: {requests: 50}}", 1)))
+	require.NoError(t, err)
+	require.Equal(t, []string{"phase a may end after 50 requests but needs 6000 to be conclusive"}, s.Warnings)
+	s, err = Parse("x.yaml", []byte(strings.Replace(smallest, "spec:\n", "spec:\n  shop: {proxyWaitSeconds: 40}\n", 1)))
+	require.NoError(t, err)
+	require.Len(t, s.Warnings, 1)
+	require.Contains(t, s.Warnings[0], "pods will be killed")
+}
+
+func TestAnAliasStandsForWhatItNames(t *testing.T) {
+	s, err := Parse("x.yaml", []byte(strings.Replace(smallest, "- name: baseline",
+		"- {name: a, until: &u {requests: 7000}}\n  - {name: b, until: *u}", 1)))
+	require.NoError(t, err)
+	require.Equal(t, 7000, s.Spec.Phases[1].Until.Requests)
+}
+
+func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(smallest), 0o644))
+	s, err := Load(path)
+	require.NoError(t, err)
+	require.Equal(t, path, s.Source)
+	s, err = Load("mtls-rollout")
+	require.NoError(t, err)
+	require.Equal(t, "mtls-rollout.yaml", s.Source)
+	for name, want := range map[string]string{
+		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: mtls-rollout, mtls-rollout-careless`,
+		"./missing.yaml": "scenario file ./missing.yaml is not there",
+		"missing.yml":    "scenario file missing.yml is not there",
+		t.TempDir():      "read scenario",
+	} {
+		_, err := Load(name)
+		require.ErrorContains(t, err, want)
+		require.Equal(t, fault.Invalid, fault.KindOf(err))
+	}
+}
+
+func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
+	all, err := Shipped()
+	require.NoError(t, err)
+	require.Len(t, all, 4)
+	for _, summary := range all {
+		s, err := Load(summary.Name)
+		require.NoError(t, err)
+		require.Empty(t, s.Warnings, summary.Name)
+		require.NotEmpty(t, summary.Description)
+	}
+	careful, err := Load("mtls-rollout")
+	require.NoError(t, err)
+	require.LessOrEqual(t, careful.Plan().AtLeast, 8*time.Minute+30*time.Second)
+	require.True(t, careful.Spec.Shop.Drain)
+	careless, err := Load("mtls-rollout-careless")
+	require.NoError(t, err)
+	require.False(t, careless.Spec.Shop.Drain)
+}
+
+func TestThePlanSaysHowManyRequestsAndHowLong(t *testing.T) {
+	s, err := Load("mtls-rollout")
+	require.NoError(t, err)
+	plan := s.Plan()
+	require.Equal(t, 30000, plan.Requests)
+	require.Equal(t, 486*time.Second, plan.AtLeast)
+	soak := plan.Phases[4]
+	require.InDelta(t, 111.1, soak.Rate, 0.1)
+	soak.Rate = 0
+	require.Equal(t, PhasePlan{
+		Name: "soak", Judged: true, Requests: 6000, Needed: 6000, RealPerDay: 10000, AtLeast: 54 * time.Second,
+		Steps: []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-plaintext", "restart-vault"},
+	}, soak)
+	require.Greater(t, s.HoldLimit(s.Spec.Phases[0]), 3*time.Minute)
+}
+
+func TestExplainSaysRatesStepsAndBudgetsInNarrowLines(t *testing.T) {
+	s, err := Load("mtls-rollout")
+	require.NoError(t, err)
+	var b strings.Builder
+	require.NoError(t, s.Explain(&b))
+	for _, want := range []string{
+		"A launch day of 5000 requests (an ordinary one has 1000) is replayed in 1m30s",
+		"960 times the real rate", "soak      yes     6000      6000    10000       111.1",
+		"enforce: await-authenticated for 1m30s", "availability >= 99.95%", "6000 requests without a failure show it",
+	} {
+		require.Contains(t, b.String(), want)
+	}
+	for line := range strings.Lines(b.String()) {
+		require.LessOrEqual(t, len(line), 101, line)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(smallest)
+	f.Add(full)
+	for _, name := range shippedNames() {
+		raw, err := shipped.ReadFile(name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(raw))
+	}
+	f.Add("spec: &a\n  phases: *a")
+	f.Add("? [a]\n: b")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := Parse("x.yaml", []byte(text))
+		if err == nil {
+			s.Plan()
+			if len(s.Spec.Phases) == 0 || len(s.Spec.Budgets) == 0 {
+				t.Fatal("a scenario without phases or budgets is valid")
+			}
+			if err := s.Explain(&strings.Builder{}); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+		p, ok := errors.AsType[*Problems](err)
+		if !ok || fault.KindOf(err) != fault.Invalid || len(p.All) == 0 {
+			t.Fatalf("not a list of problems: %v", err)
+		}
+		for _, one := range p.All {
+			if one.Line < 1 || one.Column < 1 || one.Message == "" {
+				t.Fatalf("a problem without place or words: %+v", one)
+			}
+		}
+	})
+}
