@@ -1,0 +1,95 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// describe writes down what is about to run, on what and with what intent.
+func describe(ctx context.Context, o Options, client *kube.Client) (results.Run, error) {
+	server, err := client.Clientset.Discovery().ServerVersion()
+	if err != nil {
+		return results.Run{}, fmt.Errorf("ask the cluster for its version: %w", err)
+	}
+	host, err := describeHost()
+	if err != nil {
+		return results.Run{}, err
+	}
+	s, now := o.Scenario, time.Now().UTC()
+	run := results.Run{
+		ID: results.NewID(now, s.Metadata.Name), Scenario: s.Metadata.Name, Mesh: o.Mesh, StartedAt: now,
+		Seed: s.Spec.Seed, Topology: o.Cluster.Topology.Name, KubernetesVersion: server.GitVersion,
+		Fit:      results.Fit{CPU: o.Cluster.Fit.CPU, Memory: o.Cluster.Fit.Memory, Notes: o.Cluster.Fit.Notes},
+		StandIns: standIns(o.Mesh), Notes: o.Cluster.Notes, Host: host, Tool: o.Tool,
+		Traffic: s.RecordedTraffic(), Budgets: s.BudgetLines(),
+		Shop: results.Shop{
+			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
+			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds,
+		},
+	}
+	for _, image := range o.Bundle.Images() {
+		run.Images = append(run.Images, results.Image{
+			Name: image.Name, Ref: image.Ref, Digest: image.Digest, Version: image.Version, Origin: image.Origin,
+		})
+	}
+	for _, p := range s.Spec.Phases {
+		run.Phases = append(run.Phases, results.PhasePlan{Name: p.Name, Scale: p.Scale, Judged: p.Judged, MinRequests: p.Until.Requests})
+	}
+	return run, nil
+}
+
+// standIns names the parts that this project's own programs play.
+func standIns(mesh string) []string {
+	parts := []string{
+		"fakeshop (the shop's eight services)",
+		"fakeaws (AWS KMS and the application load balancer)",
+	}
+	if mesh == "fakemesh" {
+		parts = append(parts, "fakemesh (in the place of Linkerd)")
+	}
+	return parts
+}
+
+func describeHost() (results.Host, error) {
+	var u syscall.Utsname
+	if err := syscall.Uname(&u); err != nil {
+		return results.Host{}, fmt.Errorf("ask the kernel for its version: %w", err)
+	}
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); err != nil {
+		return results.Host{}, fmt.Errorf("ask the kernel for its memory: %w", err)
+	}
+	return results.Host{
+		OS: runtime.GOOS, Kernel: text(u.Release[:]), CPUs: runtime.NumCPU(),
+		MemoryBytes: int64(info.Totalram) * int64(info.Unit),
+	}, nil
+}
+
+// text reads a C string.
+func text(chars []int8) string {
+	var b strings.Builder
+	for _, c := range chars {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}
+
+// shopValues are the scenario's words on how the shop stops, as chart values.
+func shopValues(s scenarios.Shop) map[string]any {
+	return map[string]any{
+		"drain":                         map[string]any{"enabled": s.Drain, "seconds": s.DrainSeconds},
+		"mesh":                          map[string]any{"proxyWaitSeconds": s.ProxyWaitSeconds},
+		"terminationGracePeriodSeconds": s.TerminationGracePeriodSeconds,
+	}
+}

@@ -1,0 +1,91 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/harness/probes"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// scrapeInterval is how far Prometheus may lag behind the proxies' counters.
+const scrapeInterval = 5 * time.Second
+
+// observePhase counts a phase's calls with and without mTLS, from the moment
+// that there are proxies to count them.
+func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.Duration) error {
+	if len(r.env.Rollout.Injected()) == 0 {
+		return nil
+	}
+	if err := kube.Sleep(ctx, scrapeInterval); err != nil {
+		return err
+	}
+	return r.probe(ctx, results.ProbeMTLS, func(ctx context.Context) (any, error) {
+		return probes.MTLS(ctx, r.kube, phase, lasted)
+	})
+}
+
+// observe looks at what the rehearsal has left: proxies, the issuer's
+// certificate, the order ledger.
+func (r *rehearsal) observe(ctx context.Context) error {
+	orders, err := probes.ReadOrders(r.folder)
+	if err != nil {
+		return err
+	}
+	look := []struct {
+		name string
+		when bool
+		take func(context.Context) (any, error)
+	}{
+		{results.ProbeInjection, r.installs("mesh"), func(ctx context.Context) (any, error) {
+			return probes.Injection(ctx, r.kube.Clientset)
+		}},
+		{results.ProbeIssuer, r.installs("mesh"), func(ctx context.Context) (any, error) {
+			return probes.Issuer(ctx, r.kube.Clientset, r.kube.Dynamic)
+		}},
+		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
+			return probes.Ledger(ctx, r.database(), orders)
+		}},
+	}
+	for _, l := range look {
+		if !l.when {
+			continue
+		}
+		if err := r.probe(ctx, l.name, l.take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// probe takes one observation. One that could not be taken is a warning in the
+// record and leaves its budget without data, so inconclusive; only the end of
+// ctx stops the run.
+func (r *rehearsal) probe(ctx context.Context, name string, take func(context.Context) (any, error)) error {
+	task := r.Progress.Start("probe " + name)
+	data, err := take(ctx)
+	if err == nil {
+		task.Done("")
+		return r.record.Probe(name, data)
+	}
+	task.Fail(err)
+	r.record.event(results.Event{Kind: results.Warning, Name: "probe " + name, Detail: fmt.Sprintf("could not be taken: %v", err)})
+	return context.Cause(ctx)
+}
+
+// installs tells whether the scenario puts a component on the cluster.
+func (r *rehearsal) installs(component string) bool {
+	for _, phase := range r.Scenario.Spec.Phases {
+		for _, s := range phase.Steps {
+			if o, ok := s.Options.(*scenarios.Install); ok && o.Component == component {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *rehearsal) database() probes.Database { return probes.PSQL{Kube: r.kube} }

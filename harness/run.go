@@ -1,0 +1,233 @@
+// Package harness is the rehearsal itself: it brings the shop to its starting
+// point, sends traffic, does the scenario's steps while watching, and leaves a
+// run folder that says what was seen. It judges nothing; harness/verdict does,
+// from the folder alone.
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"meshsim.dev/meshsim/clusters/bundle"
+	"meshsim.dev/meshsim/clusters/kind"
+	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/progress"
+	"meshsim.dev/meshsim/clusters/stack"
+	"meshsim.dev/meshsim/harness/steps"
+	"meshsim.dev/meshsim/harness/traffic"
+	"meshsim.dev/meshsim/harness/watch"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// Options say what to rehearse and where.
+type Options struct {
+	Scenario *scenarios.Scenario
+	Cluster  *kind.Cluster
+	Bundle   *bundle.Bundle
+	Mesh     string // linkerd | fakemesh
+	RunsDir  string // run folders are made below it
+	Undo     bool   // undo the steps at the end; else the cluster stays as rehearsed
+	Tool     string // meshsim's own version, for the record
+	Log      *slog.Logger
+	Progress *progress.Reporter
+}
+
+// Run rehearses the scenario on a standing cluster and returns the path of the
+// run folder, also when it fails after the folder was made. A step that fails
+// ends the rehearsal: the error is returned and stands in run.json.
+func Run(ctx context.Context, o Options) (path string, err error) {
+	r, err := newRehearsal(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		err = errors.Join(err, r.finish(ctx, err))
+	}()
+	if err := r.reset(ctx); err != nil {
+		return r.folder.Path, err
+	}
+	return r.folder.Path, r.rehearse(ctx)
+}
+
+// rehearsal is one run under way.
+type rehearsal struct {
+	Options
+	kube   *kube.Client
+	stack  *stack.Env
+	folder *results.Folder
+	record *recorder
+	env    *steps.Env
+	run    results.Run
+	undo   []steps.Undoer
+}
+
+func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
+	client, err := kube.New(o.Cluster.Kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	run, err := describe(ctx, o, client)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := results.Create(o.RunsDir, run.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := folder.WriteRun(run); err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run}
+	r.stack = &stack.Env{
+		Kube: client, Images: o.Bundle, Fit: o.Cluster.Fit, KMSEndpoint: o.Cluster.KMSEndpoint,
+		Mesh: o.Mesh, Kubeconfig: o.Cluster.Kubeconfig, Log: o.Log, Progress: o.Progress,
+		Values: map[string]map[string]any{"shop": shopValues(o.Scenario.Spec.Shop)},
+	}
+	shop, err := stack.ByName("shop")
+	if err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	r.env = &steps.Env{
+		Kube: client, Stack: r.stack, Rollout: steps.NewRollout(shop, scenarios.Services()),
+		Record: r.record, Log: o.Log, Progress: o.Progress,
+	}
+	return r, nil
+}
+
+// rehearse sends traffic through all phases, then looks at what is left.
+func (r *rehearsal) rehearse(ctx context.Context) error {
+	plan, err := r.steps()
+	if err != nil {
+		return err
+	}
+	calibration, err := traffic.Calibrate(ctx)
+	if err != nil {
+		return fmt.Errorf("calibrate the sender: %w", err)
+	}
+	r.run.Calibration = &calibration
+
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	namespaces := []string{"prod-app", "linkerd", "vault", "cert-manager"}
+	if err := watch.Start(watching, r.kube.Clientset, namespaces, r.record.event); err != nil {
+		return err
+	}
+	stream, err := r.startTraffic(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.phases(ctx, plan, stream)
+	// What is in flight still belongs to the last phase; nothing new is sent.
+	err = errors.Join(err, stream.Stop())
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.observe(ctx), r.record.err())
+}
+
+// steps makes every step before the first is done, so that a scenario that
+// cannot be carried out ends before it begins.
+func (r *rehearsal) steps() ([][]steps.Step, error) {
+	phases := make([][]steps.Step, len(r.Scenario.Spec.Phases))
+	for i, phase := range r.Scenario.Spec.Phases {
+		for _, s := range phase.Steps {
+			step, err := steps.New(s, r.env)
+			if err != nil {
+				return nil, fmt.Errorf("phase %s: %w", phase.Name, err)
+			}
+			phases[i] = append(phases[i], step)
+		}
+	}
+	return phases, nil
+}
+
+func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *traffic.Stream) error {
+	for i, phase := range r.Scenario.Spec.Phases {
+		r.record.enter(phase.Name, phase.Scale)
+		begun := time.Now()
+		r.Progress.Say("phase %s", phase.Name)
+		for j, step := range plan[i] {
+			if err := r.do(ctx, phase.Steps[j], step); err != nil {
+				return fmt.Errorf("phase %s: step %s: %w", phase.Name, phase.Steps[j].Name, err)
+			}
+		}
+		if err := r.hold(ctx, phase, begun, stream); err != nil {
+			return err
+		}
+		if err := r.observePhase(ctx, phase.Name, time.Since(begun)); err != nil {
+			return fmt.Errorf("phase %s: %w", phase.Name, err)
+		}
+		r.record.leave(phase.Name)
+	}
+	return nil
+}
+
+// do carries out one step and marks it in the record.
+func (r *rehearsal) do(ctx context.Context, named scenarios.Step, step steps.Step) error {
+	detail := named.String()
+	if u, ok := step.(steps.Undoer); ok {
+		r.undo = append(r.undo, u)
+	}
+	r.record.event(results.Event{Kind: results.StepBegin, Name: named.Name, Detail: detail})
+	err := step.Execute(ctx)
+	end := results.Event{Kind: results.StepEnd, Name: named.Name, Detail: detail}
+	if err != nil {
+		end.Fields = map[string]string{results.FieldError: err.Error()}
+	}
+	r.record.event(end)
+	return err
+}
+
+// hold keeps a phase open until it has seen enough traffic for long enough.
+func (r *rehearsal) hold(ctx context.Context, phase scenarios.Phase, begun time.Time, stream *traffic.Stream) error {
+	atLeast := time.Duration(phase.Until.AtLeast)
+	deadline := r.Scenario.HoldLimit(phase)
+	held := time.Now()
+	task := r.Progress.Start("traffic in " + phase.Name)
+	for {
+		seen := stream.Counts(phase.Name)
+		if seen.Requests >= int64(phase.Until.Requests) && time.Since(begun) >= atLeast {
+			task.Done(seen.String())
+			return nil
+		}
+		// A phase that starves ends all the same: the verdict says what is missing.
+		if time.Since(held) > deadline {
+			err := fmt.Errorf("only %d of %d requests after %s", seen.Requests, phase.Until.Requests, deadline)
+			task.Fail(err)
+			r.record.event(results.Event{Kind: results.Warning, Name: "phase " + phase.Name + " starved", Detail: err.Error()})
+			return nil
+		}
+		task.Detail("%s of %d", seen, phase.Until.Requests)
+		if err := kube.Sleep(ctx, 500*time.Millisecond); err != nil {
+			task.Fail(err)
+			return err
+		}
+	}
+}
+
+// finishing is how long the clean-up of an interrupted run may take.
+const finishing = 3 * time.Minute
+
+// finish closes the record, whatever happened, and undoes what was done when
+// asked to. It outlives a cancelled ctx.
+func (r *rehearsal) finish(ctx context.Context, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
+	defer cancel()
+	var problems []error
+	if r.Undo {
+		for i := len(r.undo) - 1; i >= 0; i-- {
+			problems = append(problems, r.undo[i].Undo(ctx))
+		}
+	}
+	r.run.EndedAt = time.Now().UTC()
+	if cause != nil {
+		r.run.Interrupted = true
+		r.run.Error = cause.Error()
+	}
+	problems = append(problems, r.folder.WriteRun(r.run), r.folder.Close())
+	return errors.Join(problems...)
+}

@@ -1,0 +1,133 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"text/template"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"meshsim.dev/meshsim/clusters/kube"
+)
+
+// probeNamespace holds the agents' pods while a step needs them.
+const probeNamespace = "meshsim-probe"
+
+//go:embed twins.yaml.tmpl
+var twinsManifest string
+
+//go:embed stranger.yaml.tmpl
+var strangerManifest string
+
+// agentManifest is what the manifests are filled with.
+type agentManifest struct {
+	Namespace string
+	Image     string
+	Args      []string // of the agent that is waited for
+}
+
+// agentRun raises a manifest, waits until the agent in pod ends, decodes the
+// JSON it printed, and removes everything again.
+func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string, patience time.Duration, into any) (err error) {
+	image, err := env.Stack.Images.Image("agent")
+	if err != nil {
+		return err
+	}
+	text, err := render(manifest, agentManifest{Namespace: probeNamespace, Image: image.Ref, Args: args})
+	if err != nil {
+		return err
+	}
+	if err := removeNamespace(ctx, env.Kube, probeNamespace); err != nil {
+		return fmt.Errorf("clear what an earlier probe left: %w", err)
+	}
+	if err := env.Kube.Apply(ctx, text, probeNamespace); err != nil {
+		return fmt.Errorf("raise the agents: %w", err)
+	}
+	defer func() {
+		// Also when interrupted; only asked for, as it takes a while.
+		gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		if derr := env.Kube.Clientset.CoreV1().Namespaces().Delete(gone, probeNamespace, metav1.DeleteOptions{}); derr != nil && err == nil {
+			err = fmt.Errorf("remove the agents: %w", derr)
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the agent did not end within %s", patience))
+	defer cancel()
+	if err := awaitAgent(ctx, env.Kube, pod); err != nil {
+		return err
+	}
+	out, err := env.Kube.Logs(ctx, probeNamespace, pod, "agent")
+	if err != nil {
+		return fmt.Errorf("read the agent's result: %w", err)
+	}
+	if err := json.Unmarshal(lastLine(out), into); err != nil {
+		return fmt.Errorf("read the agent's result: %w", err)
+	}
+	return nil
+}
+
+func render(manifest string, with agentManifest) ([]byte, error) {
+	t, err := template.New("agents").Parse(manifest)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, with)
+	return b.Bytes(), err
+}
+
+// awaitAgent waits until the container agent of pod has ended well. The proxy
+// beside it goes on, so the pod itself never completes.
+func awaitAgent(ctx context.Context, client *kube.Client, name string) error {
+	state := "the pod is not there"
+	for {
+		pod, err := client.Clientset.CoreV1().Pods(probeNamespace).Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			state = "the pod is " + string(pod.Status.Phase)
+			if t := ended(pod, "agent"); t != nil {
+				if t.ExitCode == 0 {
+					return nil
+				}
+				out, _ := client.Logs(ctx, probeNamespace, name, "agent")
+				return fmt.Errorf("the agent in %s ended with exit code %d: %s", name, t.ExitCode, lastLine(out))
+			}
+		}
+		if sleepErr := kube.Sleep(ctx, 500*time.Millisecond); sleepErr != nil {
+			return fmt.Errorf("wait for the agent in %s (%s): %w", name, state, context.Cause(ctx))
+		}
+	}
+}
+
+func ended(pod *corev1.Pod, container string) *corev1.ContainerStateTerminated {
+	for _, s := range pod.Status.ContainerStatuses {
+		if s.Name == container {
+			return s.State.Terminated
+		}
+	}
+	return nil
+}
+
+func removeNamespace(ctx context.Context, client *kube.Client, name string) error {
+	err := client.Clientset.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return client.WaitGone(ctx, "namespace "+name, func(ctx context.Context) error {
+		_, err := client.Clientset.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		return err
+	})
+}
+
+func lastLine(out []byte) []byte {
+	out = bytes.TrimSpace(out)
+	return out[bytes.LastIndexByte(out, '\n')+1:]
+}

@@ -1,0 +1,68 @@
+// Package steps is what a scenario does to the cluster, one file a step. A
+// step that changes something lasting can be undone; the harness undoes in
+// reverse order.
+package steps
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/progress"
+	"meshsim.dev/meshsim/clusters/stack"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// Step is one thing done to the cluster. Execute returns when it is in effect.
+type Step interface {
+	Execute(ctx context.Context) error
+}
+
+// Undoer is a step that changed something lasting. Undo is idempotent and may
+// be called after an Execute that failed half-way.
+type Undoer interface {
+	Undo(ctx context.Context) error
+}
+
+// Recorder takes what a step observed.
+type Recorder interface {
+	Note(detail string)
+	Probe(name string, data any) error
+}
+
+// Env is what steps act on.
+type Env struct {
+	Kube     *kube.Client
+	Stack    *stack.Env
+	Rollout  *Rollout // how far the shop's services have come
+	Record   Recorder
+	Log      *slog.Logger
+	Progress *progress.Reporter
+}
+
+// New makes the step that a scenario names.
+func New(s scenarios.Step, env *Env) (Step, error) {
+	switch o := s.Options.(type) {
+	case *scenarios.Install:
+		return newInstall(o, env)
+	case *scenarios.MoveSecrets:
+		return &moveSecrets{env: env}, nil
+	case *scenarios.Inject:
+		return &inject{options: o, env: env}, nil
+	case *scenarios.AwaitAuthenticated:
+		return &awaitAuthenticated{cycle: time.Duration(o.Cycle), env: env}, nil
+	case *scenarios.Enforce:
+		return &enforce{policy: o.Policy, env: env}, nil
+	case *scenarios.RestartVault:
+		return &restartVault{env: env}, nil
+	case *scenarios.MeasureAddedLatency:
+		return &measureAddedLatency{options: o, env: env}, nil
+	case *scenarios.ProbePlaintext:
+		return &probePlaintext{env: env}, nil
+	default:
+		return nil, fault.NewInvalid(fmt.Errorf("step %q is not known here", s.Name), "see `meshsim scenarios explain`")
+	}
+}

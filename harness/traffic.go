@@ -1,0 +1,17 @@
+package harness
+
+import (
+	"context"
+
+	"meshsim.dev/meshsim/harness/traffic"
+)
+
+// startTraffic begins the launch day at the load balancer. Its scale follows
+// the phase that the recorder is in.
+func (r *rehearsal) startTraffic(ctx context.Context) (*traffic.Stream, error) {
+	return traffic.Start(ctx, traffic.Options{
+		Traffic: r.Scenario.Spec.Traffic, Seed: r.Scenario.Spec.Seed,
+		HTTP: r.Cluster.HTTP, GRPC: r.Cluster.GRPC,
+		Begin: r.record.begin, PhaseAt: r.record.PhaseAt, Scale: r.record.Scale, Sink: r.record.request,
+	})
+}

@@ -1,0 +1,49 @@
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+
+	"meshsim.dev/meshsim/clusters/fault"
+)
+
+// loopback is the only host that traffic may go to.
+const loopback = "127.0.0.1"
+
+var errForeign = errors.New("traffic goes to " + loopback + " only")
+
+// checkAddress refuses anything but a port of 127.0.0.1: a load generator must
+// not be able to hit a machine that is not its own by a slip of the pen.
+func checkAddress(name, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && host != loopback {
+		err = errForeign
+	}
+	if err == nil {
+		if n, bad := strconv.ParseUint(port, 10, 16); bad != nil || n == 0 {
+			err = fmt.Errorf("the port %q is not a number from 1 to 65535", port)
+		}
+	}
+	if err != nil {
+		return fault.NewInvalid(fmt.Errorf("%s address %q: %w", name, addr, err),
+			"publish the load balancer on "+loopback+" and give that address")
+	}
+	return nil
+}
+
+// dialLoopback opens connections to 127.0.0.1 and refuses all others, also
+// where a redirect or a proxy setting would lead elsewhere.
+func dialLoopback(ctx context.Context, network, addr string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if host != loopback {
+		return nil, fmt.Errorf("dial %s: %w", addr, errForeign)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, addr)
+}

@@ -1,0 +1,197 @@
+package traffic
+
+import (
+	"sync"
+	"time"
+
+	"github.com/bojand/ghz/load"
+	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"meshsim.dev/meshsim/results"
+)
+
+// pacer tells a sender when to send. It keeps its own clock and its own count,
+// so that the schedule does not depend on how the sender counts, and waits
+// itself, so that a stop or a new scale is heeded in the middle of a wait. It
+// paces one sender, which calls Pace from one goroutine.
+type pacer struct {
+	arrivals *Arrivals
+	desk     *desk
+	began    time.Time     // the schedule's zero
+	stop     chan struct{} // closed to end the schedule
+	stopped  func() time.Duration
+}
+
+var (
+	_ vegeta.Pacer = (*pacer)(nil)
+	_ load.Pacer   = (*pacer)(nil)
+)
+
+// Pace returns when the next request is due. It never asks for a wait.
+func (p *pacer) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
+	for {
+		now := time.Since(p.began)
+		at, ok := p.arrivals.Next(now)
+		if !ok { // nothing more in this grain
+			at = now.Truncate(grain) + grain
+		}
+		if !p.until(at) {
+			p.close(at, ok)
+			return 0, true
+		}
+		if ok {
+			p.desk.open(at)
+			return 0, false
+		}
+	}
+}
+
+// Rate returns the requests a second that are meant at an instant.
+func (p *pacer) Rate(elapsed time.Duration) float64 { return p.arrivals.Rate(elapsed) }
+
+// until waits for an instant of the schedule; false when stopped before.
+func (p *pacer) until(at time.Duration) bool {
+	wait := at - time.Since(p.began)
+	if wait <= 0 {
+		select {
+		case <-p.stop:
+			return false
+		default:
+			return true
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-p.stop:
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// close accounts for what was due before the stop and never left, because the
+// sender was behind: at, if it is an arrival, and those after it.
+func (p *pacer) close(at time.Duration, arrival bool) {
+	end := p.stopped()
+	for {
+		if arrival && at <= end {
+			p.desk.skip(at)
+		}
+		if at > end {
+			return
+		}
+		next, ok := p.arrivals.Next(end)
+		if !ok {
+			return
+		}
+		at, arrival = next, true
+	}
+}
+
+// desk hands out the scheduled requests of one sender and takes their results
+// back, each once.
+type desk struct {
+	stream  uint64 // this sender's number …
+	streams uint64 // … of so many: Seq interleaves them
+	proto   string
+	offset  time.Duration         // of the schedule's zero from the run's start
+	route   func(n uint64) string // of request n
+	now     func() time.Duration  // since the run's start
+	book    *book
+
+	mu      sync.Mutex
+	opened  uint64 // requests scheduled
+	taken   uint64 // requests handed to the sender
+	pending map[uint64]*results.Request
+}
+
+// open schedules the next request and returns its number.
+func (d *desk) open(at time.Duration) (n uint64) {
+	r := d.request(at)
+	r.Phase = d.book.schedule(r.Scheduled)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n = d.opened
+	d.pending[n] = r
+	d.opened++
+	return n
+}
+
+// skip schedules the next request and gives it up at once. Those opened before
+// it may still be on their way to the sender, and stay what they are.
+func (d *desk) skip(at time.Duration) {
+	d.giveUp(d.open(at), "the sender was behind its schedule when it was stopped")
+}
+
+func (d *desk) request(at time.Duration) *results.Request {
+	d.mu.Lock()
+	n := d.opened
+	d.mu.Unlock()
+	return &results.Request{
+		Seq: n*d.streams + d.stream, Scheduled: int64(d.offset + at), Route: d.route(n), Proto: d.proto,
+	}
+}
+
+// take hands the oldest request that nobody has taken to the sender.
+func (d *desk) take() (n uint64, r results.Request, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.taken == d.opened {
+		return 0, results.Request{}, false
+	}
+	n = d.taken
+	d.taken++
+	return n, *d.pending[n], true
+}
+
+// claim hands request n to the sender; for senders that count by themselves.
+func (d *desk) claim(n uint64) (r results.Request, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p, found := d.pending[n]; found && n < d.opened {
+		d.taken = max(d.taken, n+1)
+		return *p, true
+	}
+	return results.Request{}, false
+}
+
+// finish settles request n with what came of it. Only the first time counts.
+func (d *desk) finish(n uint64, sent, done time.Duration, orderID string, j judgement) {
+	r := d.remove(n)
+	if r == nil {
+		return
+	}
+	r.Sent, r.Done, r.OrderID = int64(sent), int64(done), orderID
+	r.Status, r.Outcome, r.Class, r.Hop, r.Pod, r.Error = j.Status, j.Outcome, j.Class, j.Hop, j.Pod, j.Error
+	d.book.close(*r)
+}
+
+// giveUp settles request n as never sent.
+func (d *desk) giveUp(n uint64, why string) {
+	if r := d.remove(n); r != nil {
+		r.Outcome, r.Class, r.Error = results.Undispatched, results.ClassSender, why
+		d.book.close(*r)
+	}
+}
+
+func (d *desk) remove(n uint64) *results.Request {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := d.pending[n]
+	delete(d.pending, n)
+	return r
+}
+
+// sweep settles what the sender never brought back, once it has ended.
+func (d *desk) sweep() {
+	d.mu.Lock()
+	left := make([]uint64, 0, len(d.pending))
+	for n := range d.pending {
+		left = append(left, n)
+	}
+	d.mu.Unlock()
+	for _, n := range left {
+		d.giveUp(n, "the sender ended without it")
+	}
+}

@@ -1,0 +1,39 @@
+package traffic
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The test runs itself again, so as not to change its own priority.
+func TestEveryThreadOfTheSenderIsRaised(t *testing.T) {
+	if os.Getenv("MESHSIM_TEST_RAISE") == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "MESHSIM_TEST_RAISE=1")
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "--- PASS: "+t.Name())
+		return
+	}
+	err := RaisePriority()
+	if err != nil {
+		require.True(t, strings.HasPrefix(err.Error(), "raise the sender's priority: "), "%v", err)
+		require.NotZero(t, os.Geteuid(), "root may")
+		return
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	require.NoError(t, err)
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		require.NoError(t, err)
+		got, err := syscall.Getpriority(syscall.PRIO_PROCESS, id)
+		require.NoError(t, err)
+		require.Equal(t, 20-senderNice, got) // the kernel counts from 40 down to 1
+	}
+}

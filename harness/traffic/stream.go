@@ -1,0 +1,217 @@
+// Package traffic replays the shop's launch day: what customers do, when they
+// do it, and what they are answered. Requests are sent open-loop, at scheduled
+// instants that no slow answer moves, and every latency counts from there. Each
+// scheduled request is accounted for once: answered, failed, or not sent.
+//
+// The external client is not part of the mesh, and reaches only 127.0.0.1.
+package traffic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// Options say what to send, and where its results go. All are needed.
+type Options struct {
+	Traffic scenarios.Traffic
+	Seed    uint64 // the same seed makes the same requests at the same instants
+	HTTP    string // 127.0.0.1:port of the load balancer's REST side
+	GRPC    string // 127.0.0.1:port of its gRPC side
+	// Begin is the run's start; all times in results are nanoseconds from it.
+	// It must hold the monotonic clock, as time.Now's do.
+	Begin time.Time
+	// PhaseAt names the phase in force at an instant of the run.
+	PhaseAt func(at int64) string
+	// Scale multiplies the day's requests from now on; 0 is silence.
+	Scale func() float64
+	// Sink takes every result as it comes, from several goroutines.
+	Sink func(results.Request)
+}
+
+// Stream is traffic under way.
+type Stream struct {
+	book     *book
+	began    time.Time // the schedule's zero: midnight of the first day
+	stop     chan struct{}
+	stopOnce sync.Once
+	stopAt   atomic.Int64
+	unhook   func() bool
+	senders  sync.WaitGroup
+
+	mu   sync.Mutex
+	errs []error
+}
+
+// Start begins to send; the first day begins now. The stream ends by Stop, or
+// when ctx does; either way requests under way are waited for.
+func Start(ctx context.Context, o Options) (*Stream, error) {
+	plan, err := newSenderPlan(o.Traffic.Mix)
+	if err != nil {
+		return nil, fault.NewInvalid(err, "")
+	}
+	if err := check(o, plan); err != nil {
+		return nil, err
+	}
+	shape := NewShape(o.Traffic.Day.Requests, o.Traffic.Day.LaunchRequests, o.Traffic.CompressTo)
+	return start(ctx, o, plan, shape), nil
+}
+
+func check(o Options, plan senderPlan) error {
+	t := o.Traffic
+	switch {
+	case t.CompressTo <= 0, t.Timeout <= 0, t.MaxLate <= 0:
+		return fault.NewInvalid(errors.New("a day's length, the timeout and the permitted lateness must be more than nothing"), "")
+	case t.Day.Requests < 0, t.Day.LaunchRequests < 0:
+		return fault.NewInvalid(errors.New("a day cannot have fewer requests than none"), "")
+	}
+	var errs []error
+	if plan.http.Total() > 0 {
+		errs = append(errs, checkAddress("HTTP", o.HTTP))
+	}
+	if len(plan.grpc) > 0 {
+		errs = append(errs, checkAddress("gRPC", o.GRPC))
+	}
+	return errors.Join(errs...)
+}
+
+// senderPlan shares the mix out: one sender for all HTTP routes, one for each
+// gRPC method.
+type senderPlan struct {
+	http  Mix
+	grpc  []string // routes, sorted
+	share map[string]float64
+}
+
+func newSenderPlan(weights map[string]int) (senderPlan, error) {
+	all, err := NewMix(weights)
+	if err != nil {
+		return senderPlan{}, err
+	}
+	if all.Total() == 0 {
+		return senderPlan{}, errors.New("the mix gives weight to no route")
+	}
+	p := senderPlan{share: map[string]float64{}}
+	overHTTP := map[string]int{}
+	for _, route := range slices.Sorted(maps.Keys(weights)) {
+		weight := weights[route]
+		switch protoOf(route) {
+		case "http":
+			overHTTP[route] = weight
+		case "grpc":
+			if weight > 0 {
+				p.grpc = append(p.grpc, route)
+				p.share[route] = float64(weight) / all.Total()
+			}
+		default:
+			return senderPlan{}, fmt.Errorf("the mix names an unknown route %q", route)
+		}
+	}
+	p.http, err = NewMix(overHTTP)
+	p.share["http"] = p.http.Total() / all.Total()
+	return p, err
+}
+
+func protoOf(route string) string {
+	for _, r := range scenarios.Routes() {
+		if r.Name == route {
+			return r.Proto
+		}
+	}
+	return ""
+}
+
+// edgeService is the service that answers a route at the edge.
+func edgeService(route string) string {
+	for _, r := range scenarios.Routes() {
+		if r.Name == route {
+			return r.Service
+		}
+	}
+	return ""
+}
+
+func start(ctx context.Context, o Options, plan senderPlan, shape Shape) *Stream {
+	s := &Stream{
+		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: time.Now(), stop: make(chan struct{}),
+	}
+	streams := uint64(1 + len(plan.grpc))
+	lane := func(number uint64, proto string, route func(uint64) string, share float64) (*desk, *pacer) {
+		d := &desk{
+			stream: number, streams: streams, proto: proto, offset: s.began.Sub(o.Begin), route: route,
+			now: func() time.Duration { return time.Since(o.Begin) }, book: s.book, pending: map[uint64]*results.Request{},
+		}
+		scale := func(time.Duration) float64 { return o.Scale() }
+		return d, &pacer{
+			arrivals: NewArrivals(shape, share, o.Seed, number, scale), desk: d, began: s.began, stop: s.stop,
+			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
+		}
+	}
+	if plan.http.Total() > 0 {
+		route := func(n uint64) string { return plan.http.pick(draw(o.Seed, routeStream, n)) }
+		d, p := lane(0, "http", route, plan.share["http"])
+		s.send(d, func() error {
+			return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout).run(p)
+		})
+	}
+	for i, name := range plan.grpc {
+		m, _ := methodFor(name)
+		d, p := lane(uint64(i+1), "grpc", func(uint64) string { return name }, plan.share[name])
+		s.send(d, func() error {
+			sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
+			return sender.run(p, o.GRPC, o.Traffic.Timeout)
+		})
+	}
+	s.unhook = context.AfterFunc(ctx, s.end)
+	return s
+}
+
+// routeStream is a stream of randomness of its own, for the choice of routes.
+const routeStream = 1 << 32
+
+func (s *Stream) send(d *desk, run func() error) {
+	s.senders.Go(func() {
+		err := run()
+		d.sweep()
+		if err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.errs = append(s.errs, err)
+		}
+	})
+}
+
+// end stops the schedule; requests under way go on.
+func (s *Stream) end() {
+	s.stopOnce.Do(func() {
+		s.stopAt.Store(int64(time.Since(s.began)))
+		close(s.stop)
+	})
+}
+
+// Stop ends the schedule and returns when every request is accounted for,
+// which takes no longer than the timeout of one. The error is about the
+// senders, never about answers. It may be called again.
+func (s *Stream) Stop() error {
+	s.unhook()
+	s.end()
+	s.senders.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.errs...)
+}
+
+// Counts returns the figures of a phase so far.
+func (s *Stream) Counts(phase string) Counts { return s.book.counts(phase) }
+
+// Total returns the figures of all phases so far.
+func (s *Stream) Total() Counts { return s.book.total() }

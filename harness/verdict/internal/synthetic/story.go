@@ -1,0 +1,139 @@
+package synthetic
+
+import (
+	"fmt"
+	"time"
+
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+// action is something that happens at an instant of the run.
+type action struct {
+	at int64
+	do func()
+}
+
+// plan spreads a phase's steps over its time.
+func (g *generator) plan(p scenarios.Phase, begun, lasts int64) []action {
+	var actions []action
+	each := lasts / int64(len(p.Steps)+1)
+	for i, step := range p.Steps {
+		from, to := begun+int64(i)*each+each/10, begun+int64(i+1)*each
+		actions = append(actions, action{from, func() { g.event(results.StepBegin, step.Name, p.Name, step.String(), nil) }})
+		actions = append(actions, g.inside(step, p.Name, from, to)...)
+		actions = append(actions, action{to, func() { g.event(results.StepEnd, step.Name, p.Name, step.String(), nil) }})
+	}
+	return actions
+}
+
+// inside is what happens while a step runs.
+func (g *generator) inside(step scenarios.Step, phase string, from, to int64) []action {
+	switch o := step.Options.(type) {
+	case *scenarios.Inject:
+		services := o.Services
+		if len(services) == 0 {
+			services = scenarios.Services()
+		}
+		return g.roll(services, phase, from, to, func(done int) { g.meshed = float64(done) / float64(len(scenarios.Services())) })
+	case *scenarios.Enforce:
+		services := scenarios.Services()
+		if g.Careless {
+			services = services[:2]
+		}
+		return g.roll(services, phase, from, to, func(int) { g.enforced = g.Careless })
+	case *scenarios.MeasureAddedLatency:
+		return []action{{to - 1, func() { g.twins(o, phase) }}}
+	case *scenarios.ProbePlaintext:
+		return []action{{to - 1, func() { g.plaintext(phase) }}}
+	case *scenarios.RestartVault:
+		return []action{{to - 1, func() {
+			after, keys := int64(6240), false
+			g.probe(results.ProbeVaultUnseal, phase, results.VaultUnseal{Restarted: true, Seal: "awskms", UnsealedAfterMs: &after, OperatorKeysUsed: &keys})
+		}}}
+	}
+	return nil
+}
+
+// roll restarts services one after another, two pods each.
+func (g *generator) roll(services []string, phase string, from, to int64, done func(int)) []action {
+	var actions []action
+	each := (to - from) / int64(len(services)+1)
+	for i, service := range services {
+		at := from + int64(i)*each
+		for pod := range 2 {
+			old := fmt.Sprintf("%s-6d5f7c9b4-x7k2%c", service, 'p'+pod)
+			fresh := fmt.Sprintf("%s-84b9d6c5f-%c4wzn", service, 'q'+pod)
+			actions = append(actions,
+				action{at, func() { g.pod(fresh, service, phase, results.StateReady) }},
+				action{at + each/4, func() {
+					g.pod(old, service, phase, results.StateTerminating)
+					if g.Careless {
+						g.failing, g.dead[service] = old, g.now+int64(1200*time.Millisecond)
+					}
+				}},
+			)
+			at += each / 3
+		}
+		actions = append(actions, action{at, func() { done(i + 1) }})
+	}
+	return actions
+}
+
+func (g *generator) pod(name, service, phase, state string) {
+	g.event(results.Pod, name, phase, "", map[string]string{results.FieldService: service, results.FieldState: state, results.FieldNode: "meshsim-worker2"})
+}
+
+func (g *generator) probe(name, phase string, data any) {
+	p, err := results.NewProbe(g.now, name, phase, data)
+	g.keep(err)
+	g.keep(g.folder.AddProbe(p))
+}
+
+// twins are measured with a true added latency of 1.2 ms.
+func (g *generator) twins(o *scenarios.MeasureAddedLatency, phase string) {
+	data := results.AddedLatency{PayloadBytes: o.PayloadBytes, PerHop: true}
+	for range o.Triples {
+		plain := func() float64 { return 0.6 + g.random.ExpFloat64()*0.4 }
+		data.Samples.Plain = append(data.Samples.Plain, plain())
+		data.Samples.Meshed = append(data.Samples.Meshed, plain()+1.2+g.random.ExpFloat64()*0.2)
+		data.Samples.PlainAgain = append(data.Samples.PlainAgain, plain())
+	}
+	g.probe(results.ProbeAddedLatency, phase, data)
+}
+
+func (g *generator) plaintext(phase string) {
+	data := results.Plaintext{Attempts: 16, Refused: 16}
+	if g.Careless {
+		data = results.Plaintext{Attempts: 16, Refused: 6, Accepted: 10, Evidence: []string{"order-processing.prod-app:9090 answered a plaintext gRPC call"}}
+	}
+	g.probe(results.ProbePlaintext, phase, data)
+}
+
+// probes are what is looked at when the last phase has ended.
+func (g *generator) probes() {
+	const phase = "soak"
+	injection := results.Injection{Pods: 26, Injected: 26, Missing: []string{}}
+	mtls := results.MTLS{Phase: phase, TLS: 41822, ByService: map[string]results.Calls{}}
+	if g.Careless {
+		injection.Injected = 21
+		for _, service := range scenarios.Services()[2:] {
+			if service != "payment-gateway" {
+				injection.Missing = append(injection.Missing, service+"-6d5f7c9b4-x7k2p")
+			}
+		}
+		mtls.TLS, mtls.Plain, mtls.ByReason = 1207, 3310, map[string]int64{"no_tls_from_remote": 3310}
+		mtls.ByService["payment-gateway"] = results.Calls{Plain: 3310}
+	}
+	g.probe(results.ProbeInjection, phase, injection)
+	g.probe(results.ProbeMTLS, phase, mtls)
+	yes, start := true, g.run.StartedAt
+	life := 90 * 24 * time.Hour
+	g.probe(results.ProbeIssuer, phase, results.Issuer{
+		NotBefore: start, NotAfter: start.Add(life), IsCA: &yes, ChainsToAnchor: &yes, KeyAlgorithm: "ECDSA", Curve: "P-256",
+		RenewBeforeSeconds: 7 * 24 * 3600, RenewalTime: start.Add(83 * 24 * time.Hour),
+	})
+	g.probe(results.ProbeLedger, phase, results.Ledger{
+		Acknowledged: g.orders, Written: g.orders, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
+	})
+}

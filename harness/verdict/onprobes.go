@@ -1,0 +1,266 @@
+package verdict
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios/budget"
+)
+
+// decode reads a probe's data; why says what is wrong with it, "" when nothing.
+func decode[T any](p results.Probe) (data T, why string) {
+	if len(p.Data) == 0 || bytes.Equal(p.Data, []byte("null")) {
+		return data, "probe " + p.Probe + " has left no data"
+	}
+	if err := json.Unmarshal(p.Data, &data); err != nil {
+		return data, fmt.Sprintf("what probe %s left cannot be read: %v", p.Probe, err)
+	}
+	return data, ""
+}
+
+// maxNamed is how many pods or orders a measured text names.
+const maxNamed = 3
+
+func (e *evaluation) injectedPods(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.Injection](e, results.ProbeInjection, nil)
+	switch {
+	case why != "":
+		return missing("", "%s", why)
+	case seen.Pods <= 0:
+		return missing("", "no pod of the shop was seen")
+	case seen.Injected < 0 || seen.Injected > seen.Pods:
+		return missing("", "%d of %d pods have a proxy, which cannot be", seen.Injected, seen.Pods)
+	}
+	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d pods have the proxy", seen.Injected, seen.Pods)}
+	if !reaches(int64(seen.Injected), int64(seen.Pods), b.Ratio) {
+		f.verdict, f.evidence = results.Fail, seen.Missing
+		f.measured += "; without it: " + listed(seen.Missing, maxNamed)
+	} else if len(seen.Missing) > seen.Pods-seen.Injected {
+		return missing("", "%s, yet %d are named without it", f.measured, len(seen.Missing))
+	}
+	return f
+}
+
+// reaches tells whether part of whole is at least ratio, without rounding.
+func reaches(part, whole int64, ratio float64) bool {
+	if ratio >= 1 {
+		return part >= whole
+	}
+	return float64(part) >= ratio*float64(whole)
+}
+
+// mtlsCalls judges the last count of each phase that the budget names, or the
+// last of all.
+func (e *evaluation) mtlsCalls(b budget.Budget) []finding {
+	if len(b.Phases) == 0 {
+		return []finding{e.mtlsIn(b, "")}
+	}
+	var all []finding
+	for _, p := range b.Phases {
+		all = append(all, e.mtlsIn(b, p.Name))
+	}
+	return all
+}
+
+func (e *evaluation) mtlsIn(b budget.Budget, phase string) finding {
+	seen, at, why := lastProbe[results.MTLS](e, results.ProbeMTLS, func(p results.Probe) bool {
+		if phase == "" {
+			return true
+		}
+		of, why := decode[results.MTLS](p)
+		return p.Phase == phase || (why == "" && of.Phase == phase)
+	})
+	total := seen.TLS + seen.Plain
+	switch {
+	case why != "":
+		return missing(phase, "%s", why)
+	case seen.TLS < 0 || seen.Plain < 0:
+		return missing(phase, "a negative number of calls was counted")
+	case total <= 0:
+		return missing(phase, "the proxies counted no call")
+	}
+	f := finding{phase: phase, verdict: results.Pass, measured: fmt.Sprintf("%s of %s calls encrypted", count(seen.TLS), count(total))}
+	if phase == "" && at.Phase != "" {
+		f.measured += " in " + at.Phase
+	}
+	if !reaches(seen.TLS, total, b.Ratio) {
+		f.verdict = results.Fail
+		if len(seen.ByReason) > 0 {
+			f.measured += "; not: " + tallied(seen.ByReason)
+		}
+		f.evidence = plainServices(seen.ByService)
+		return f
+	}
+	return e.coveredBy(f)
+}
+
+func plainServices(services map[string]results.Calls) []string {
+	counts := map[string]int64{}
+	for name, c := range services {
+		if c.Plain > 0 {
+			counts[name] = c.Plain
+		}
+	}
+	if len(counts) == 0 {
+		return nil
+	}
+	return []string{"unencrypted calls received: " + tallied(counts)}
+}
+
+// coveredBy keeps a count by proxies from passing where pods have no proxy: the
+// calls that such pods receive are in nobody's count.
+func (e *evaluation) coveredBy(f finding) finding {
+	pods, _, why := lastProbe[results.Injection](e, results.ProbeInjection, nil)
+	switch {
+	case why != "":
+		return missing(f.phase, "%s, but nobody looked whether every pod has a proxy to count them", f.measured)
+	case pods.Injected < pods.Pods:
+		return missing(f.phase, "%s, but %s no proxy, so nobody counted the calls to them",
+			f.measured, plural(int64(pods.Pods-pods.Injected), "pod has", "pods have"))
+	}
+	return f
+}
+
+// plaintextAccepted looks only at attempts after enforcement: before it,
+// plaintext gets in by design.
+func (e *evaluation) plaintextAccepted(b budget.Budget) finding {
+	enforcedAt := int64(-1)
+	for _, ev := range e.events {
+		if ev.Kind == results.StepEnd && ev.Name == "enforce" && ev.Fields[results.FieldError] == "" {
+			enforcedAt = ev.At
+		}
+	}
+	if enforcedAt < 0 {
+		return missing("", "no enforcement was recorded, so no attempt came after it")
+	}
+	seen, _, why := lastProbe[results.Plaintext](e, results.ProbePlaintext, func(p results.Probe) bool { return p.At >= enforcedAt })
+	if why != "" {
+		return missing("", "%s after enforcement", why)
+	}
+	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d accepted, %d refused", seen.Accepted, seen.Attempts, seen.Refused)}
+	switch {
+	case int64(seen.Accepted) > b.Count:
+		f.verdict, f.evidence = results.Fail, seen.Evidence
+	case seen.Attempts <= 0 || seen.Refused < 0:
+		return missing("", "nothing was attempted")
+	case seen.Accepted+seen.Refused < seen.Attempts:
+		f.verdict = results.Inconclusive
+		f.measured += fmt.Sprintf("; %d got no clear answer", seen.Attempts-seen.Accepted-seen.Refused)
+		f.evidence = seen.Evidence
+	}
+	return f
+}
+
+// certificateTolerance allows for what an issuer cuts off or dates back.
+const certificateTolerance = time.Hour
+
+func (e *evaluation) issuerCertificate(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.Issuer](e, results.ProbeIssuer, nil)
+	switch {
+	case why != "":
+		return missing("", "%s", why)
+	case seen.NotBefore.IsZero() || seen.NotAfter.IsZero() || seen.RenewalTime.IsZero() ||
+		seen.IsCA == nil || seen.ChainsToAnchor == nil || seen.KeyAlgorithm == "":
+		return missing("", "probe %s left its record incomplete", results.ProbeIssuer)
+	}
+	life, lead := seen.NotAfter.Sub(seen.NotBefore), seen.NotAfter.Sub(seen.RenewalTime)
+	f := finding{verdict: results.Pass, measured: fmt.Sprintf("lasts %s, is renewed %s early, %s %s", days(life), days(lead), seen.KeyAlgorithm, seen.Curve)}
+	for _, check := range []struct {
+		holds bool
+		wrong string
+	}{
+		{near(life, b.Duration), "should last " + budget.Days(b.Duration)},
+		{near(lead, b.Lead), "should be renewed " + budget.Days(b.Lead) + " early"},
+		{near(time.Duration(seen.RenewBeforeSeconds)*time.Second, b.Lead), fmt.Sprintf("asks to be renewed %s early", days(time.Duration(seen.RenewBeforeSeconds)*time.Second))},
+		{*seen.IsCA, "is no CA"},
+		{seen.KeyAlgorithm == "ECDSA" && seen.Curve == "P-256", "should be ECDSA P-256"},
+		{*seen.ChainsToAnchor, "does not chain to the trust anchor"},
+	} {
+		if !check.holds {
+			f.verdict = results.Fail
+			f.measured += "; " + check.wrong
+		}
+	}
+	if f.verdict == results.Pass {
+		f.measured += ", a CA below the trust anchor"
+	}
+	return f
+}
+
+func near(got, want time.Duration) bool { return (got - want).Abs() <= certificateTolerance }
+
+// days writes a duration in days when it is a day or more.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d.Abs() < day {
+		return d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%.4gd", d.Hours()/24)
+}
+
+func (e *evaluation) vaultUnsealed(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.VaultUnseal](e, results.ProbeVaultUnseal, nil)
+	switch {
+	case why != "":
+		return missing("", "%s", why)
+	case !seen.Restarted:
+		return missing("", "Vault was not restarted")
+	case seen.OperatorKeysUsed != nil && *seen.OperatorKeysUsed:
+		return finding{verdict: results.Fail, measured: "an operator's key was used"}
+	case seen.UnsealedAfterMs == nil || seen.OperatorKeysUsed == nil:
+		return missing("", "probe %s left its record incomplete", results.ProbeVaultUnseal)
+	case *seen.UnsealedAfterMs < 0:
+		return finding{verdict: results.Fail, measured: "Vault stayed sealed after its restart"}
+	case seen.Seal != "awskms":
+		return finding{verdict: results.Fail, measured: fmt.Sprintf("its seal is %q, not awskms", seen.Seal)}
+	}
+	took := time.Duration(*seen.UnsealedAfterMs) * time.Millisecond
+	f := finding{verdict: results.Pass, measured: fmt.Sprintf("unsealed by awskms %.1f s after its restart, with no operator's key", took.Seconds())}
+	if b.Duration > 0 && took > b.Duration {
+		f.verdict = results.Fail
+	}
+	return f
+}
+
+// ledger judges what the database says about the orders.
+func (e *evaluation) ledger(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.Ledger](e, results.ProbeLedger, nil)
+	if why != "" {
+		return missing("", "%s", why)
+	}
+	acknowledged := count(int64(seen.Acknowledged))
+	var bad []string
+	var f finding
+	switch b.Subject {
+	case budget.OrdersLost:
+		bad = append(append(bad, seen.Lost...), seen.Doubled...)
+		f.measured = fmt.Sprintf("%d lost and %d doubled of %s orders acknowledged", len(seen.Lost), len(seen.Doubled), acknowledged)
+		if seen.Ambiguous > 0 {
+			f.measured += fmt.Sprintf("; %d more were left unanswered", seen.Ambiguous)
+		}
+	case budget.ItemsOversold:
+		bad = seen.Oversold
+		f.measured = fmt.Sprintf("%s oversold in %s orders", plural(int64(len(bad)), "item", "items"), acknowledged)
+	default:
+		bad = seen.PaymentMismatch
+		f.measured = fmt.Sprintf("%s without the right payment of %s", plural(int64(len(bad)), "order", "orders"), acknowledged)
+	}
+	sent := int64(len(e.tally.orders))
+	switch {
+	case int64(len(bad)) > b.Count:
+		f.verdict, f.evidence = results.Fail, firstOf(bad, 10)
+		f.measured += ": " + listed(bad, maxNamed)
+	case seen.Acknowledged <= 0:
+		return missing("", "no acknowledged order was looked up")
+	case int64(seen.Acknowledged) < sent:
+		return missing("", "only %s of the %s acknowledged orders were looked up", acknowledged, count(sent))
+	default:
+		f.verdict = results.Pass
+	}
+	return f
+}
+
+func firstOf(all []string, n int) []string { return all[:min(n, len(all))] }

@@ -1,0 +1,245 @@
+// Package verdict judges a rehearsal from its run folder, and from nothing
+// else: the same folder gives the same verdict a year later.
+//
+// Its rules, in short. A fail is what was seen: one failed request too many is
+// one too many. A pass is what was shown: enough requests, tight enough an
+// interval, evidence at hand. All else is inconclusive: too few requests, a
+// sender that was late, evidence that is missing or damaged, a run that was
+// cut off.
+package verdict
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios/budget"
+)
+
+// Evaluate judges the run in f. It writes nothing.
+func Evaluate(f *results.Folder) (results.Verdict, error) {
+	run, err := f.Run()
+	if err != nil {
+		return results.Verdict{}, err
+	}
+	budgets, err := parseBudgets(run)
+	if err != nil {
+		return results.Verdict{}, err
+	}
+	events, eventsRead, err := f.Events()
+	if err != nil {
+		return results.Verdict{}, damaged(err)
+	}
+	probes, probesRead, err := f.Probes()
+	if err != nil {
+		return results.Verdict{}, damaged(err)
+	}
+	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events}
+	e.tally = newTally(run, budgets, events)
+	e.causes = newAttribution(run, events, probes)
+	requestsRead, err := f.EachRequest(func(r results.Request) error {
+		e.tally.add(&r)
+		if r.Outcome == results.Failed {
+			e.causes.add(&r)
+		}
+		return nil
+	})
+	if err != nil {
+		return results.Verdict{}, damaged(err)
+	}
+	e.gaps = gaps(run, requestsRead, eventsRead, probesRead)
+	return e.verdict(), nil
+}
+
+func damaged(err error) error {
+	return fault.NewInvalid(fmt.Errorf("the record is damaged, so nothing can be judged from it: %w", err), "")
+}
+
+func parseBudgets(run results.Run) ([]budget.Budget, error) {
+	all := make([]budget.Budget, len(run.Budgets))
+	for i, line := range run.Budgets {
+		b, err := budget.Parse(line)
+		if err != nil {
+			return nil, fault.NewInvalid(fmt.Errorf("%s: budget %q: %w", results.RunFile, line, err), "")
+		}
+		all[i] = b
+	}
+	return all, nil
+}
+
+// gaps says what is missing from the record as a whole. With any gap, no budget
+// passes.
+func gaps(run results.Run, requests, events, probes results.Read) []string {
+	var missing []string
+	switch {
+	case run.Error != "":
+		missing = append(missing, "the run ended early: "+run.Error)
+	case run.Interrupted:
+		missing = append(missing, "the run was interrupted")
+	case !run.Ended():
+		missing = append(missing, "the run was cut off: its record has no end")
+	}
+	for _, file := range []struct {
+		name     string
+		read     results.Read
+		recorded int64
+	}{
+		{results.RequestsFile, requests, run.Recorded.Requests},
+		{results.EventsFile, events, run.Recorded.Events},
+		{results.ProbesFile, probes, run.Recorded.Probes},
+	} {
+		if lost := file.recorded - file.read.Lines; lost > 0 {
+			missing = append(missing, fmt.Sprintf("%s has lost %s of its lines", file.name, count(lost)))
+		} else if file.read.Cut {
+			missing = append(missing, file.name+" stops in the middle of a line")
+		}
+	}
+	return missing
+}
+
+// evaluation is one run being judged.
+type evaluation struct {
+	run     results.Run
+	budgets []budget.Budget
+	probes  []results.Probe
+	events  []results.Event
+	tally   *tally
+	causes  *attribution
+	gaps    []string
+}
+
+func (e *evaluation) verdict() results.Verdict {
+	v := results.Verdict{
+		Scenario: e.run.Scenario, Run: e.run.ID, Mesh: e.run.Mesh,
+		StandIns: append([]string{}, e.run.StandIns...), Requests: e.tally.total,
+		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(),
+		Reasons: append([]string{}, e.gaps...), Routes: e.tally.routeFigures(), Timeline: e.tally.timeline.figures(),
+	}
+	for _, b := range e.budgets {
+		v.Budgets = append(v.Budgets, e.judge(b)...)
+	}
+	if len(v.Budgets) == 0 {
+		v.Reasons = append(v.Reasons, "no budget was set")
+	}
+	var few []string
+	for _, p := range v.Phases {
+		if p.Judged && p.Requests < int64(p.Needed) {
+			few = append(few, fmt.Sprintf("%s %s of %s", p.Name, count(p.Requests), count(int64(p.Needed))))
+		}
+	}
+	if len(few) > 0 {
+		v.Reasons = append(v.Reasons, "too few requests were seen: in "+strings.Join(few, ", "))
+	}
+	v.Verdict = results.Pass
+	if len(v.Reasons) > 0 {
+		v.Verdict = results.Inconclusive
+	}
+	for _, b := range v.Budgets {
+		v.Verdict = v.Verdict.Worse(b.Verdict)
+	}
+	return v
+}
+
+// finding is one budget's judgement in one phase, before it gets its text.
+type finding struct {
+	phase    string
+	verdict  results.Judgement
+	measured string
+	evidence []string
+}
+
+func missing(phase, format string, args ...any) finding {
+	return finding{phase: phase, verdict: results.Inconclusive, measured: fmt.Sprintf(format, args...)}
+}
+
+// judge judges one budget, in each of its phases where it has some.
+func (e *evaluation) judge(b budget.Budget) []results.BudgetVerdict {
+	var rows []results.BudgetVerdict
+	for _, f := range e.findings(b) {
+		if f.verdict == results.Pass && len(e.gaps) > 0 {
+			f.verdict = results.Inconclusive
+			f.measured = "so far " + f.measured + "; the record is not whole"
+		}
+		rows = append(rows, results.BudgetVerdict{
+			Text: b.Text, Phase: f.phase, Verdict: f.verdict, Measured: f.measured, Evidence: f.evidence,
+		})
+	}
+	return rows
+}
+
+func (e *evaluation) findings(b budget.Budget) []finding {
+	if b.OnRequests() {
+		return e.onRequests(b)
+	}
+	switch b.Subject {
+	case budget.AddedLatency:
+		return e.addedLatency(b)
+	case budget.InjectedPods:
+		return []finding{e.injectedPods(b)}
+	case budget.MTLSCalls:
+		return e.mtlsCalls(b)
+	case budget.PlaintextAccepted:
+		return []finding{e.plaintextAccepted(b)}
+	case budget.IssuerCertificate:
+		return []finding{e.issuerCertificate(b)}
+	case budget.VaultUnsealed:
+		return []finding{e.vaultUnsealed(b)}
+	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
+		return []finding{e.ledger(b)}
+	default:
+		return []finding{missing("", "nothing here can judge it")}
+	}
+}
+
+// phasesOf returns the phases that a budget on requests is judged in.
+func (e *evaluation) phasesOf(b budget.Budget) []string {
+	var names []string
+	for _, p := range b.Phases {
+		names = append(names, p.Name)
+	}
+	if len(names) > 0 {
+		return names
+	}
+	for _, p := range e.run.Phases {
+		if p.Judged {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+// onRequests judges a budget on requests phase by phase.
+func (e *evaluation) onRequests(b budget.Budget) []finding {
+	var all []finding
+	for _, name := range e.phasesOf(b) {
+		p := e.tally.phase(name)
+		switch {
+		case p == nil || p.figures.Requests == 0:
+			all = append(all, missing(name, "no request was recorded in this phase"))
+		case b.Subject == budget.FailedRequests:
+			all = append(all, failedRequests(b, p))
+		case b.Subject == budget.Availability:
+			all = append(all, availability(b, p))
+		default:
+			all = append(all, e.endToEnd(b, p))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, missing("", "no phase was judged"))
+	}
+	return all
+}
+
+// lastProbe decodes the last observation of a name that keep accepts.
+func lastProbe[T any](e *evaluation, name string, keep func(results.Probe) bool) (data T, at results.Probe, why string) {
+	for _, p := range slices.Backward(e.probes) {
+		if p.Probe != name || (keep != nil && !keep(p)) {
+			continue
+		}
+		data, why = decode[T](p)
+		return data, p, why
+	}
+	return data, at, "probe " + name + " has left no observation"
+}
