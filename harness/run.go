@@ -110,6 +110,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	r.run.Calibration = &calibration
 
+	if err := traffic.RaisePriority(); err != nil {
+		r.run.Notes = append(r.run.Notes, "the sender runs at ordinary priority: "+err.Error())
+	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	namespaces := []string{"prod-app", "linkerd", "vault", "cert-manager"}

@@ -11,6 +11,7 @@ import (
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
+	"helm.sh/helm/v3/pkg/chartutil"
 	helmrelease "helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -18,6 +19,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"meshsim.dev/meshsim/clusters/fault"
 )
 
 // release is a chart with its values, under a name in a namespace.
@@ -54,6 +57,9 @@ const (
 // Put installs a release, or upgrades the one there is. What a broken-off
 // install left behind is removed first; what this one leaves when it fails, too.
 func (helm) Put(ctx context.Context, env *Env, r release) error {
+	if err := checkValues(r); err != nil {
+		return err
+	}
 	cfg, err := configuration(ctx, env, r.Namespace)
 	if err != nil {
 		return err
@@ -72,6 +78,19 @@ func (helm) Put(ctx context.Context, env *Env, r release) error {
 		return err
 	}
 	return install(ctx, env, cfg, r)
+}
+
+// checkValues holds a release's values against its chart's schema. What is
+// wrong there was written by a person, not by the cluster.
+func checkValues(r release) error {
+	all, err := chartutil.CoalesceValues(r.Chart, r.Values)
+	if err == nil {
+		err = chartutil.ValidateAgainstSchema(r.Chart, all)
+	}
+	if err != nil {
+		return fault.NewInvalid(fmt.Errorf("values of release %s: %w", r.Name, err), "mend the values that are given for it")
+	}
+	return nil
 }
 
 func install(ctx context.Context, env *Env, cfg *action.Configuration, r release) error {

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/bundle"
+	"meshsim.dev/meshsim/clusters/topology"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
@@ -64,7 +65,19 @@ func (s shop) values(env *Env) (map[string]any, error) {
 		"secrets": map[string]any{"source": sourceFile, "existingSecret": shopSecret},
 		"vault":   map[string]any{"address": vaultAddress, "caConfigMap": vaultCAConfigMap},
 	}
+	if limit := replicaLimit(env.Fit); limit > 0 {
+		values["replicaLimit"] = limit
+	}
 	return withOverrides(env, s.Name(), values), nil
+}
+
+// replicaLimit holds every service at the lower end of the shop's 3–5 replicas
+// on a host with less than half the CPU that the topology has; 0 is no limit.
+func replicaLimit(fit topology.Fit) int {
+	if factorOrOne(fit.CPU) < 0.5 {
+		return 3
+	}
+	return 0
 }
 
 func factorOrOne(f float64) float64 {

@@ -137,7 +137,7 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 		require.Contains(t, o.Budgets, name)
 		require.GreaterOrEqual(t, *d.Spec.Replicas, int32(3), name)
 		require.LessOrEqual(t, *d.Spec.Replicas, int32(5), name)
-		require.Equal(t, "100%", d.Spec.Strategy.RollingUpdate.MaxSurge.String())
+		require.Equal(t, "1", d.Spec.Strategy.RollingUpdate.MaxSurge.String())
 		require.Equal(t, "0", d.Spec.Strategy.RollingUpdate.MaxUnavailable.String())
 		require.Equal(t, int64(30), *d.Spec.Template.Spec.TerminationGracePeriodSeconds)
 		require.Equal(t, map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "fakeshop"}, d.Spec.Selector.MatchLabels)

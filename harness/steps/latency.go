@@ -17,7 +17,7 @@ type measureAddedLatency struct {
 }
 
 // tripleRate is gentle: three small calls each, beside the shop's own traffic.
-const tripleRate = 100
+const tripleRate = 40
 
 // twinResult is what the agent's twin-client prints.
 type twinResult struct {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bojand/ghz/load"
 	"github.com/bojand/ghz/runner"
 	"github.com/jhump/protoreflect/desc"
 	"github.com/jhump/protoreflect/dynamic"
@@ -72,6 +73,7 @@ func (s *grpcSender) run(p *pacer, addr string, timeout time.Duration) error {
 		runner.WithPacer(p),
 		runner.WithAsync(true), // open loop: a slow answer holds nothing up
 		runner.WithConcurrency(grpcWorkers),
+		runner.WithWorkerTicker(newCrew(grpcWorkers)),
 		runner.WithConnections(1),
 		runner.WithTimeout(timeout),
 		runner.WithTotalRequests(skipped),
@@ -91,6 +93,21 @@ func (s *grpcSender) run(p *pacer, addr string, timeout time.Duration) error {
 	}
 	return nil
 }
+
+// crew brings in ghz's workers, all at once. ghz's own way panics when a run is
+// stopped before it has begun: there, one goroutine closes the channel that
+// another is about to send on.
+type crew chan load.TickValue
+
+func newCrew(size int) crew {
+	c := make(crew, 1)
+	c <- load.TickValue{Delta: size, Done: true}
+	return c
+}
+
+func (c crew) Ticker() <-chan load.TickValue { return c }
+func (c crew) Run()                          {}
+func (c crew) Finish()                       {}
 
 // describe finds the method's input and packs its file for ghz.
 func (s *grpcSender) describe() ([]byte, error) {

@@ -161,7 +161,7 @@ func (s *httpSender) settle(r *vegeta.Result) {
 	if !ok {
 		return // never reached the transport; the desk's sweep accounts for it
 	}
-	done := s.desk.now() - time.Since(r.Timestamp.Add(r.Latency)) // when it ended, not when it is read here
+	done := s.desk.at(r.Timestamp.Add(r.Latency)) // when it ended, not when it is read here
 	j := judgeHTTP(edgeService(s.desk.route(h.n)), int(r.Code), r.Headers, r.Body, h.err)
 	s.desk.finish(h.n, h.sent, done, h.orderID, j)
 }

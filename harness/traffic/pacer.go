@@ -97,7 +97,7 @@ type desk struct {
 	proto   string
 	offset  time.Duration         // of the schedule's zero from the run's start
 	route   func(n uint64) string // of request n
-	now     func() time.Duration  // since the run's start
+	begin   time.Time             // the run's start
 	book    *book
 
 	mu      sync.Mutex
@@ -105,6 +105,11 @@ type desk struct {
 	taken   uint64 // requests handed to the sender
 	pending map[uint64]*results.Request
 }
+
+// at is an instant as the time since the run's start.
+func (d *desk) at(t time.Time) time.Duration { return t.Sub(d.begin) }
+
+func (d *desk) now() time.Duration { return d.at(time.Now()) }
 
 // open schedules the next request and returns its number.
 func (d *desk) open(at time.Duration) (n uint64) {

@@ -148,7 +148,7 @@ func start(ctx context.Context, o Options, plan senderPlan, shape Shape) *Stream
 	lane := func(number uint64, proto string, route func(uint64) string, share float64) (*desk, *pacer) {
 		d := &desk{
 			stream: number, streams: streams, proto: proto, offset: s.began.Sub(o.Begin), route: route,
-			now: func() time.Duration { return time.Since(o.Begin) }, book: s.book, pending: map[uint64]*results.Request{},
+			begin: o.Begin, book: s.book, pending: map[uint64]*results.Request{},
 		}
 		scale := func(time.Duration) float64 { return o.Scale() }
 		return d, &pacer{

@@ -137,7 +137,7 @@ func BenchmarkEcho(b *testing.B) {
 	payload := &wrapperspb.BytesValue{Value: make([]byte, 512)}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := call(ctx, conn, payload, false); err != nil {
+		if _, err := call(ctx, conn, payload); err != nil {
 			b.Fatal(err)
 		}
 	}
