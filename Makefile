@@ -1,0 +1,69 @@
+# `make help` lists the targets.
+
+BIN     := bin/meshsim
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+SCENARIO ?= mtls-rollout
+TOPOLOGY ?= eks-1.24
+
+export GOTOOLCHAIN = local
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/meshsim
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/meshsim
+
+.PHONY: sandbox
+sandbox: build ## the main job: raise the cluster, rehearse the rollout, give the verdict
+	$(BIN) up --topology $(TOPOLOGY)
+	$(BIN) run $(SCENARIO)
+
+.PHONY: down
+down: build ## remove the sandbox: cluster, engine, networks
+	$(BIN) down
+
+.PHONY: test
+test: compiler ## unit tests and the command line in-process, with the race detector
+	go test -race -timeout 20m ./...
+
+.PHONY: e2e
+e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing
+	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
+
+.PHONY: fuzz
+fuzz: ## ten seconds of fuzzing for every parser
+	@go test -list '^Fuzz' ./... 2>/dev/null | awk '/^Fuzz/ {f[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, f[i]; n=0}' | \
+	while read -r pkg name; do echo "== $$pkg $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime 10s $$pkg || exit 1; done
+
+.PHONY: bench
+bench: ## benchmarks of the parts whose speed matters
+	go test -run '^$$' -bench . -benchmem ./harness/... ./results/... ./fakemesh/...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt'd:"; echo "$$files"; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./test/e2e/...
+	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+
+.PHONY: generate
+generate: protoc ## regenerate what is generated
+	go generate ./...
+
+.PHONY: drift
+drift: generate ## fail when generated code is not what its source gives
+	git diff --exit-code -- '*.pb.go'
+
+# The race detector links with a C compiler.
+.PHONY: compiler
+compiler:
+	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
+
+.PHONY: protoc
+protoc:
+	@command -v protoc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends protobuf-compiler libprotobuf-dev; }

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"meshsim.dev/meshsim/clusters/engine"
+	"meshsim.dev/meshsim/clusters/kind"
+)
+
+func (a *app) newDown() *cobra.Command {
+	var name string
+	var all, keepEngine bool
+	c := &cobra.Command{
+		Use:   "down",
+		Short: "Remove a cluster and what belongs to it",
+		Long: `Removes the cluster's containers, networks, volumes and state, also what a
+killed run left behind. The private engine is stopped with its last cluster.
+Run folders and the cache of images stay.`,
+		Example: "  meshsim down\n  meshsim down --name pr-17\n  meshsim down --all",
+		Args:    args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if all && c.Flags().Changed("name") {
+				return usagef("--all and --name exclude each other\n  mend: give one of them")
+			}
+			names := []string{name}
+			if all {
+				var err error
+				if names, err = a.clusterNames(); err != nil {
+					return err
+				}
+			}
+			return a.lower(c.Context(), names, keepEngine)
+		},
+	}
+	c.Flags().StringVar(&name, "name", "meshsim", "name of the cluster")
+	c.Flags().BoolVar(&all, "all", false, "remove every cluster of this cache")
+	c.Flags().BoolVar(&keepEngine, "keep-engine", false, "leave the private engine running")
+	return c
+}
+
+func (a *app) lower(ctx context.Context, names []string, keepEngine bool) error {
+	o, err := a.engineOptions()
+	if err != nil {
+		return err
+	}
+	e, err := engine.Find(ctx, o)
+	if err != nil && !errors.Is(err, engine.ErrNone) {
+		return err
+	}
+	if errors.Is(err, engine.ErrNone) {
+		e = nil // Down still removes the cluster's state
+	}
+	for _, name := range names {
+		err := kind.Down(ctx, kind.DownOptions{Name: name, Engine: e, Cache: o.Cache, Runner: a.runner, Log: a.log, Progress: a.progress})
+		if err != nil {
+			return err
+		}
+	}
+	left, err := a.clusterNames()
+	if err != nil || len(left) > 0 || keepEngine {
+		return err
+	}
+	return engine.Stop(ctx, o)
+}
+
+// clusterNames lists the clusters whose state is in the cache.
+func (a *app) clusterNames() ([]string, error) {
+	dir, err := a.cache()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir.Clusters())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/results"
+)
+
+func TestEveryKindOfEndHasItsExitCode(t *testing.T) {
+	interrupted, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{"nothing wrong", context.Background(), nil, 0},
+		{"a verdict that passes", context.Background(), verdictResult(results.Pass), 0},
+		{"a broken budget", context.Background(), verdictResult(results.Fail), 1},
+		{"wrong use", context.Background(), usagef("no"), 2},
+		{"invalid input", context.Background(), fault.NewInvalid(errors.New("no"), ""), 2},
+		{"too little seen", context.Background(), verdictResult(results.Inconclusive), 3},
+		{"a broken environment", context.Background(), fault.NewEnvironment(errors.New("no"), ""), 4},
+		{"an error of no kind", context.Background(), errors.New("no"), 4},
+		{"a signal, whatever it provoked", interrupted, verdictResult(results.Fail), 130},
+	} {
+		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, exitCode(c.ctx, c.err)) })
+	}
+}
+
+// run executes a command line in-process, with a cache of its own.
+func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	t.Setenv("MESHSIM_CACHE", t.TempDir())
+	var out, err bytes.Buffer
+	code = Run(t.Context(), Streams{In: strings.NewReader(""), Out: &out, Err: &err}, args)
+	return code, out.String(), err.String()
+}
+
+func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "scenario.yaml")
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	shipped, err := os.ReadFile("../../scenarios/mtls-rollout.yaml")
+	require.NoError(t, err)
+	changed := func(old, new string) string {
+		require.Contains(t, string(shipped), old)
+		return write(strings.Replace(string(shipped), old, new, 1))
+	}
+	for _, c := range []struct {
+		name string
+		args []string
+		want []string // all of them in the error
+	}{
+		{"an unknown command", []string{"frob"}, []string{"frob", "mend:"}},
+		{"an unknown flag", []string{"run", "--frob"}, []string{"--frob", "meshsim run --help"}},
+		{"a missing argument", []string{"run"}, []string{"accepts 1 arg"}},
+		{"a scenario that is not there", []string{"run", "nope"}, []string{`"nope"`, "mtls-rollout", "mend:"}},
+		{"an unknown key", []string{"run", changed("  seed: 5000", "  sede: 5000")}, []string{"scenario.yaml:", "sede"}},
+		{"a wrong type", []string{"run", changed("seed: 5000", "seed: many")}, []string{"scenario.yaml:", "seed"}},
+		{"unknown budget words", []string{"run", changed("failed requests = 0", "happy requests = 0")}, []string{"happy"}},
+		{"a budget on data that no step gives", []string{"run", changed("    - measure-added-latency: {triples: 3000, payloadBytes: 512}\n", "")}, []string{"added latency", "measure-added-latency"}},
+		{"an unknown topology", []string{"up", "--topology", "moon"}, []string{`"moon"`, "eks-1.24"}},
+		{"a scenario's unknown topology", []string{"run", changed("topology: eks-1.24", "topology: moon")}, []string{`"moon"`}},
+		{"a run that is not there", []string{"report", "nope"}, []string{"nope", "mend:"}},
+		{"no run at all", []string{"report", "latest", "--runs", t.TempDir()}, []string{"no run", "mend:"}},
+		{"flags that exclude each other", []string{"down", "--all", "--name", "x"}, []string{"--all"}},
+		{"a bundle file that is not there", []string{"bundle", "load", "/nope.tar"}, []string{"/nope.tar", "mend:"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, _, stderr := run(t, c.args...)
+			require.Equal(t, 2, code, stderr)
+			for _, want := range c.want {
+				require.Contains(t, stderr, want)
+			}
+		})
+	}
+}
+
+func TestABundleThatIsNotThereIsTheEnvironments(t *testing.T) {
+	code, _, stderr := run(t, "bundle", "verify")
+	require.Equal(t, 4, code, stderr)
+	require.Contains(t, stderr, "meshsim bundle build")
+}
+
+func TestShippedScenariosAreListedAndValid(t *testing.T) {
+	code, stdout, stderr := run(t, "scenarios", "list")
+	require.Equal(t, 0, code, stderr)
+	for _, name := range []string{"mtls-rollout", "mtls-rollout-careless", "mtls-rollout-ci", "mtls-rollout-careless-ci"} {
+		require.Contains(t, stdout, name)
+		code, _, stderr := run(t, "scenarios", "validate", name)
+		require.Equal(t, 0, code, stderr)
+		code, stdout, stderr := run(t, "scenarios", "explain", name)
+		require.Equal(t, 0, code, stderr)
+		require.Contains(t, stdout, "Budgets")
+	}
+}
+
+func TestReportJudgesACutOffRunAsInconclusive(t *testing.T) {
+	runs := t.TempDir()
+	folder, err := results.Create(runs, "20240611T090000Z-mtls-rollout")
+	require.NoError(t, err)
+	require.NoError(t, folder.WriteRun(results.Run{
+		ID: folder.ID, Scenario: "mtls-rollout", Mesh: "fakemesh", StartedAt: time.Now(),
+		Phases: []results.PhasePlan{{Name: "baseline", Scale: 1, Judged: true}}, Budgets: []string{"failed requests = 0"},
+	}))
+	require.NoError(t, folder.AddEvent(results.Event{Kind: results.PhaseBegin, Name: "baseline", Phase: "baseline"}))
+	require.NoError(t, folder.AddRequest(results.Request{Phase: "baseline", Route: "browse", Proto: "http", Status: 200, Outcome: results.OK, Done: 1e6}))
+	require.NoError(t, folder.Close())
+
+	code, stdout, stderr := run(t, "report", "latest", "--runs", runs, "--json")
+	require.Equal(t, 3, code, stderr)
+	var v results.Verdict
+	require.NoError(t, json.Unmarshal([]byte(stdout), &v))
+	require.Equal(t, results.Inconclusive, v.Verdict)
+	require.Equal(t, int64(1), v.Requests.Total)
+	for _, name := range []string{results.HTMLFile, results.MarkdownFile, results.VerdictFile} {
+		require.FileExists(t, filepath.Join(folder.Path, name))
+	}
+}
+
+func TestHelpHasExamples(t *testing.T) {
+	for _, command := range []string{"up", "down", "status", "run", "report", "scenarios", "bundle", "engine", "doctor"} {
+		code, stdout, _ := run(t, command, "--help")
+		require.Equal(t, 0, code)
+		require.Contains(t, stdout, "Examples:", command)
+	}
+}
+
+func TestAnInterruptedCommandExits130(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, err bytes.Buffer
+	code := Run(ctx, Streams{In: strings.NewReader(""), Out: &out, Err: &err}, []string{"scenarios", "list"})
+	require.Equal(t, 130, code)
+	require.Contains(t, err.String(), "interrupted")
+}

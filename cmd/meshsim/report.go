@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"meshsim.dev/meshsim/harness/verdict"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/results/report"
+)
+
+func (a *app) newReport() *cobra.Command {
+	var runs string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "report RUN|latest",
+		Short: "Judge and render a run folder again",
+		Long: `Judges a run from its folder alone and writes verdict.json, report.html,
+report.md and junit.xml into it. The exit code is the verdict's.`,
+		Example: "  meshsim report latest\n  meshsim report results/runs/20240611T090000Z-mtls-rollout\n  meshsim report latest --json",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, names []string) error {
+			path := names[0]
+			if path == "latest" {
+				var err error
+				if path, err = results.Latest(runs); err != nil {
+					return err
+				}
+			} else if filepath.Base(path) == path {
+				path = filepath.Join(runs, path)
+			}
+			if asJSON {
+				return a.judgeJSON(path)
+			}
+			return a.judge(path)
+		},
+	}
+	c.Flags().StringVar(&runs, "runs", defaultRuns, "where run folders are")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	return c
+}
+
+// judge evaluates a run folder, writes its reports and prints the summary.
+func (a *app) judge(path string) error {
+	folder, v, err := judgeFolder(path)
+	if err != nil {
+		return err
+	}
+	d, err := report.From(folder, v)
+	if err != nil {
+		return err
+	}
+	if err := report.Terminal(a.streams.Out, d, a.screen()); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.streams.Out, "\nreport: %s\n", filepath.Join(path, results.HTMLFile))
+	return verdictResult(v.Verdict)
+}
+
+func (a *app) judgeJSON(path string) error {
+	_, v, err := judgeFolder(path)
+	if err != nil {
+		return err
+	}
+	if err := a.printJSON(v); err != nil {
+		return err
+	}
+	return verdictResult(v.Verdict)
+}
+
+func judgeFolder(path string) (*results.Folder, results.Verdict, error) {
+	folder, err := results.Open(path)
+	if err != nil {
+		return nil, results.Verdict{}, err
+	}
+	v, err := verdict.Evaluate(folder)
+	if err != nil {
+		return nil, results.Verdict{}, err
+	}
+	return folder, v, report.Write(folder, v)
+}
+
+// screen is what the standard output is: its width, and colours on a terminal
+// whose user has not asked for none.
+func (a *app) screen() report.Screen {
+	f, ok := a.streams.Out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return report.Screen{}
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		width = 0
+	}
+	return report.Screen{Width: width, Color: os.Getenv("NO_COLOR") == ""}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"meshsim.dev/meshsim/clusters/bundle"
+	"meshsim.dev/meshsim/clusters/kind"
+	"meshsim.dev/meshsim/clusters/topology"
+	"meshsim.dev/meshsim/harness"
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
+)
+
+const defaultRuns = "results/runs"
+
+func (a *app) newRun() *cobra.Command {
+	f := &clusterFlags{}
+	var mesh, runs string
+	var undo, keep bool
+	c := &cobra.Command{
+		Use:   "run NAME|FILE",
+		Short: "Rehearse a scenario and give its verdict",
+		Long: `Rehearses a scenario on the standing cluster, or raises the one that the
+scenario names. The shop is brought back to its unmeshed start first. A cluster
+that this command raised is removed at the end unless --keep is given.`,
+		Example: "  meshsim run mtls-rollout\n  meshsim run ./my-launch.yaml --keep\n  meshsim run mtls-rollout-careless   # must end with exit code 1",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error {
+			s, err := scenarios.Load(names[0])
+			if err != nil {
+				return err
+			}
+			t, err := topology.Load(s.Spec.Topology)
+			if err != nil {
+				return err
+			}
+			return a.rehearse(c.Context(), s, t, rehearseOptions{clusterFlags: f, mesh: mesh, runs: runs, undo: undo, keep: keep})
+		},
+	}
+	f.register(c)
+	c.Flags().StringVar(&mesh, "mesh", "", "linkerd or fakemesh (default: linkerd where the bundle has it)")
+	c.Flags().StringVar(&runs, "runs", defaultRuns, "where run folders are made")
+	c.Flags().BoolVar(&undo, "undo", false, "undo the scenario's steps at the end")
+	c.Flags().BoolVar(&keep, "keep", false, "leave a cluster standing that this command raised")
+	return c
+}
+
+type rehearseOptions struct {
+	*clusterFlags
+	mesh, runs string
+	undo, keep bool
+}
+
+func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.Topology, o rehearseOptions) (err error) {
+	dir, err := a.cache()
+	if err != nil {
+		return err
+	}
+	_, err = kind.Open(dir, o.name)
+	raised := err != nil
+	cluster, b, err := a.raise(ctx, o.clusterFlags, t)
+	if err != nil {
+		return err
+	}
+	if raised && !o.keep {
+		defer func() {
+			err = errors.Join(err, a.lower(context.WithoutCancel(ctx), []string{cluster.Name}, false))
+		}()
+	}
+	mesh, err := chooseMesh(o.mesh, b)
+	if err != nil {
+		return err
+	}
+	path, runErr := harness.Run(ctx, harness.Options{
+		Scenario: s, Cluster: cluster, Bundle: b, Mesh: mesh, RunsDir: o.runs, Undo: o.undo,
+		Tool: toolVersion(), Log: a.log, Progress: a.progress,
+	})
+	if path == "" {
+		return runErr
+	}
+	verdictErr := a.judge(path)
+	if v, ok := errors.AsType[*verdictError](verdictErr); ok && v.verdict == results.Fail && runErr != nil && ctx.Err() == nil {
+		// What broke a budget may have broken the next step too: the fail stands.
+		fmt.Fprintf(a.streams.Err, "meshsim: the run ended early: %v\n", runErr)
+		return verdictErr
+	}
+	if runErr != nil {
+		return fmt.Errorf("%w\n  the run's record is in %s", runErr, filepath.Clean(path))
+	}
+	return verdictErr
+}
+
+// chooseMesh takes Linkerd where the bundle has it: the stand-in is for where
+// it cannot be had.
+func chooseMesh(asked string, b *bundle.Bundle) (string, error) {
+	_, err := b.Chart("linkerd-control-plane")
+	has := err == nil
+	switch {
+	case asked == "" && has:
+		return "linkerd", nil
+	case asked == "" || asked == "fakemesh":
+		return "fakemesh", nil
+	case asked != "linkerd":
+		return "", usagef("--mesh=%s: there are linkerd and fakemesh", asked)
+	case !has:
+		return "", usagef("--mesh=linkerd: the bundle holds no Linkerd charts\n  mend: `meshsim bundle pull` where registries can be reached, or --mesh=fakemesh")
+	}
+	return "linkerd", nil
+}
