@@ -99,6 +99,9 @@ func (w *workshop) sayWaiting() {
 // lanes beside each other. The first failure ends the rest.
 func (w *workshop) buildAll(ctx context.Context, order []*component) error {
 	w.findBuilt(order)
+	if err := checkDisk(w.cache, order, freeDisk); err != nil {
+		return err
+	}
 	for _, c := range order {
 		if c.dir == "" && c.lane == laneDebian {
 			if err := w.debian.Ready(ctx); err != nil {

@@ -159,6 +159,7 @@ func scripted(ran *[]string, name string, l lane, make func(ctx context.Context,
 }
 
 func testWorkshop(d cache.Dir) *workshop {
+	_ = os.MkdirAll(d.Build(), 0o755)
 	return newWorkshop(d, &Lock{}, command.Exec{}, slog.New(slog.DiscardHandler), progress.Discard())
 }
 
@@ -245,6 +246,31 @@ func TestASecondBuildWaitsForTheFirstAndGivesUpWhenToldTo(t *testing.T) {
 	require.NoError(t, err)
 	require.NoDirExists(t, filepath.Join(d.Bundles(), ".making-x"), "what a killed build left is cleared away")
 	release()
+}
+
+func TestTooLittleDiskIsSaidBeforeTheWork(t *testing.T) {
+	d := cache.Dir("/cache")
+	ours, upstream := &component{lane: laneGo}, &component{lane: laneGo, upstream: true}
+	debian, done := &component{lane: laneDebian}, &component{lane: laneDebian, dir: "there"}
+	for name, c := range map[string]struct {
+		order  []*component
+		freeGi uint64
+		enough bool
+	}{
+		"nothing to do":        {[]*component{done}, 0, true},
+		"ours alone":           {[]*component{done, ours}, 1, true},
+		"ours without room":    {[]*component{ours}, 0, false},
+		"a compiler's work":    {[]*component{upstream}, 7, false},
+		"a Debian tree":        {[]*component{ours, debian}, 7, false},
+		"everything with room": {[]*component{ours, upstream, debian}, 8, true},
+	} {
+		err := checkDisk(d, c.order, func(string) (uint64, error) { return c.freeGi << 30, nil })
+		require.Equal(t, c.enough, err == nil, "%s: %v", name, err)
+		if err != nil {
+			require.Equal(t, fault.Environment, fault.KindOf(err), name)
+			require.ErrorContains(t, err, cache.EnvVar, name)
+		}
+	}
 }
 
 func TestOldBundlesGoButThoseInUse(t *testing.T) {

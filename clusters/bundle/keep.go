@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/cache"
+	"meshsim.dev/meshsim/clusters/fault"
 )
 
 // lockPoll is how often a build asks whether another one has ended.
@@ -129,4 +130,44 @@ func clusterStates(d cache.Dir) ([]byte, error) {
 		return nil, fmt.Errorf("read which bundles clusters use: %w", err)
 	}
 	return all, nil
+}
+
+// Free disk that a build wants, in bytes: with Debian trees and compilers at
+// work, and with only programs of ours to compile.
+const (
+	diskForAll  = 8 << 30
+	diskForOurs = 1 << 30
+)
+
+// checkDisk fails, before long work does, when the cache has too little room.
+func checkDisk(d cache.Dir, order []*component, free func(dir string) (uint64, error)) error {
+	need := uint64(0)
+	for _, c := range order {
+		switch {
+		case c.dir != "":
+		case c.lane == laneDebian || c.upstream:
+			need = diskForAll
+		default:
+			need = max(need, diskForOurs)
+		}
+	}
+	have, err := free(d.Build())
+	if err != nil {
+		return fmt.Errorf("look at the free disk: %w", err)
+	}
+	if have >= need {
+		return nil
+	}
+	return fault.NewEnvironment(
+		fmt.Errorf("the bundle's cache %s has %.1f GiB of free disk; building wants %d GiB", d, float64(have)/(1<<30), need>>30),
+		"free some, or move the cache with "+cache.EnvVar)
+}
+
+// freeDisk is how many bytes may still be written below dir.
+func freeDisk(dir string) (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return 0, err
+	}
+	return s.Bavail * uint64(s.Bsize), nil
 }

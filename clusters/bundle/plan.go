@@ -24,12 +24,13 @@ const (
 
 // component is one thing that is built, kept and reused by itself.
 type component struct {
-	name  string // "go-kubernetes", "image-vault": also its folder in the cache
-	key   string // hash of all it is made from
-	lane  lane
-	deps  []*component
-	build builder // nil in a plan that is only asked for its hash
-	dir   string  // where its output is; set once it is there
+	name     string // "go-kubernetes", "image-vault": also its folder in the cache
+	key      string // hash of all it is made from
+	lane     lane
+	upstream bool // compiles a project that is not ours
+	deps     []*component
+	build    builder
+	dir      string // where its output is; set once it is there
 }
 
 // dep returns the dependency with the given name; plans are built so that it exists.
@@ -99,14 +100,14 @@ func (p *plan) checkNames(only []string) error {
 }
 
 // part returns the component called name, planning it the first time.
-func (p *plan) part(name string, l lane, make func(*component, *fingerprint) error) (*component, error) {
+func (p *plan) part(name string, l lane, fill func(*component, *fingerprint) error) (*component, error) {
 	if c, ok := p.parts[name]; ok {
 		return c, nil
 	}
 	c := &component{name: name, lane: l}
 	f := &fingerprint{}
 	f.add(name, fmt.Sprint(p.lock.Revision), runtime.GOARCH)
-	if err := make(c, f); err != nil {
+	if err := fill(c, f); err != nil {
 		return nil, err
 	}
 	for _, d := range c.deps {
@@ -142,7 +143,7 @@ func (p *plan) upstream(name string) (*component, error) {
 		if err := describe(f, u); err != nil {
 			return err
 		}
-		c.build = buildUpstream(u, p.src.upstream(name))
+		c.upstream, c.build = true, buildUpstream(u, p.src.upstream(name))
 		return f.addFiles(p.src.upstream(name), "go.mod", "go.sum")
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/clusters/command"
@@ -126,29 +127,11 @@ func (r *raiser) up(ctx context.Context) (*Cluster, error) {
 // raise makes the cluster from nothing. What it made is removed by up when it fails.
 func (r *raiser) raise(ctx context.Context, w wanted) (_ *Cluster, err error) {
 	began := r.now()
-	host, err := askHost(ctx, r.Runner, r.Engine)
+	c, cfg, err := r.prepare(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.machine.preflight(host, r.Topology, r.HTTPPort, r.GRPCPort); err != nil {
-		return nil, err
-	}
-	certs := certsDir(r.Cache, r.Name)
-	if err := makeFolders(r.Cache.Cluster(r.Name), certs, awsDir(r.Cache, r.Name)); err != nil {
-		return nil, err
-	}
-	if err := r.mirrors(); err != nil {
-		return nil, err
-	}
-	cfg, nodes, notes, err := render(spec{name: r.Name, topology: r.Topology, host: host, nodeImage: w.node.Ref, certsDir: certs,
-		patchContainerd: w.node.Origin == bundle.OriginPulled})
-	if err != nil {
-		return nil, err
-	}
-	c := &Cluster{Name: r.Name, Topology: r.Topology, Fit: topology.FitTo(r.Topology, host.CPUs, host.MemoryBytes),
-		Kubeconfig: kubeconfigPath(r.Cache, r.Name), KMSEndpoint: fmt.Sprintf("http://%s:%d", awsName(r.Name), kmsPort),
-		Nodes: nodes, Notes: notes, NodeImage: w.node, BundleHash: r.bundleHash}
-	task := r.Progress.Start(fmt.Sprintf("raise cluster %s: %d nodes", r.Name, len(nodes)))
+	task := r.Progress.Start(fmt.Sprintf("raise cluster %s: %d nodes", r.Name, len(c.Nodes)))
 	defer func() {
 		if err != nil {
 			task.Fail(err)
@@ -166,15 +149,7 @@ func (r *raiser) raise(ctx context.Context, w wanted) (_ *Cluster, err error) {
 	}
 	defer log.Close()
 	creator := r.newCreator(log, func(step string) { task.Detail("%s", step) })
-	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		if err := creator.create(gctx, cfg, c.Kubeconfig); err != nil {
-			return r.withLog(ctx, err)
-		}
-		return nil
-	})
-	g.Go(func() error { return r.startBeside(gctx, w, true, true, r.HTTPPort, r.GRPCPort) })
-	if err := g.Wait(); err != nil {
+	if err := r.makeContainers(ctx, creator, c, cfg, w); err != nil {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx) // the rest is its echo
 		}
@@ -188,6 +163,45 @@ func (r *raiser) raise(ctx context.Context, w wanted) (_ *Cluster, err error) {
 	return c, writeRecord(recordPath(r.Cache, r.Name), c)
 }
 
+// prepare looks whether raising can go well, and writes what the containers mount.
+func (r *raiser) prepare(ctx context.Context, w wanted) (*Cluster, *v1alpha4.Cluster, error) {
+	host, err := askHost(ctx, r.Runner, r.Engine)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := r.machine.preflight(host, r.Topology, r.HTTPPort, r.GRPCPort); err != nil {
+		return nil, nil, err
+	}
+	certs := certsDir(r.Cache, r.Name)
+	if err := makeFolders(r.Cache.Cluster(r.Name), certs, awsDir(r.Cache, r.Name)); err != nil {
+		return nil, nil, err
+	}
+	if err := r.mirrors(); err != nil {
+		return nil, nil, err
+	}
+	cfg, nodes, notes, err := render(spec{name: r.Name, topology: r.Topology, host: host, nodeImage: w.node.Ref, certsDir: certs,
+		patchContainerd: w.node.Origin == bundle.OriginPulled})
+	if err != nil {
+		return nil, nil, err
+	}
+	return &Cluster{Name: r.Name, Topology: r.Topology, Fit: topology.FitTo(r.Topology, host.CPUs, host.MemoryBytes),
+		Kubeconfig: kubeconfigPath(r.Cache, r.Name), KMSEndpoint: fmt.Sprintf("http://%s:%d", awsName(r.Name), kmsPort),
+		Nodes: nodes, Notes: notes, NodeImage: w.node, BundleHash: r.bundleHash}, cfg, nil
+}
+
+// makeContainers raises the nodes and, at the same time, what stands beside them.
+func (r *raiser) makeContainers(ctx context.Context, creator creator, c *Cluster, cfg *v1alpha4.Cluster, w wanted) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := creator.create(gctx, cfg, c.Kubeconfig); err != nil {
+			return fault.NewEnvironment(fmt.Errorf("raise cluster %s: %w", r.Name, err), "kind's whole log is in "+logPath(r.Cache, r.Name))
+		}
+		return nil
+	})
+	g.Go(func() error { return r.startBeside(gctx, w, true, true, r.HTTPPort, r.GRPCPort) })
+	return g.Wait()
+}
+
 // mirrors tells the nodes to pull from the bundle's registry.
 func (r *raiser) mirrors() error {
 	hosts, err := r.images.MirrorHosts(registryURL(r.Name))
@@ -195,14 +209,6 @@ func (r *raiser) mirrors() error {
 		return fmt.Errorf("say where nodes pull from: %w", err)
 	}
 	return writeMirrors(certsDir(r.Cache, r.Name), hosts)
-}
-
-// withLog adds to a failure of kind where all of its words are.
-func (r *raiser) withLog(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fault.NewEnvironment(fmt.Errorf("raise cluster %s: %w", r.Name, err), "kind's whole log is in "+logPath(r.Cache, r.Name))
 }
 
 // startBeside starts the containers beside the nodes as soon as there is a

@@ -36,6 +36,10 @@ func (m Maker) Ready(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return fault.NewEnvironment(errors.New("only root can make Debian file trees"), mend)
 	}
+	probe := command.Cmd{Argv: []string{"unshare", "--mount", "--pid", "--fork", "true"}}
+	if _, err := m.Runner.Run(ctx, probe); err != nil {
+		return fault.NewEnvironment(fmt.Errorf("root may not make namespaces here: %w", err), mend)
+	}
 	if _, err := exec.LookPath("debootstrap"); err == nil {
 		return nil
 	}

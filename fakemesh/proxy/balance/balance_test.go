@@ -1,0 +1,135 @@
+package balance
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// clock is a set whose time the test moves.
+func clock(failFast time.Duration) (*Set[string], *time.Time) {
+	now := time.Unix(1000, 0)
+	s := New[string](failFast)
+	s.now = func() time.Time { return now }
+	return s, &now
+}
+
+func same(key string) string { return key }
+
+func pickNow(t *testing.T, s *Set[string]) *Member[string] {
+	t.Helper()
+	m, _, _ := s.pick()
+	require.NotNil(t, m)
+	return m
+}
+
+func TestTheFasterEndpointGetsMoreRequests(t *testing.T) {
+	s, _ := clock(time.Second)
+	s.Update([]string{"fast", "slow"}, same)
+	got := map[string]int{}
+	for range 1000 {
+		m := pickNow(t, s)
+		got[m.Endpoint]++
+		rtt := time.Millisecond
+		if m.Endpoint == "slow" {
+			rtt = 100 * time.Millisecond
+		}
+		m.Done(rtt)
+	}
+	require.Greater(t, got["fast"], 900)
+}
+
+func TestRequestsInHandWeighAsMuchAsLatency(t *testing.T) {
+	s, _ := clock(time.Second)
+	s.Update([]string{"a", "b", "c", "d"}, same)
+	in := map[string]int{}
+	for range 40 {
+		in[pickNow(t, s).Endpoint]++ // none is given back
+	}
+	for name, n := range in {
+		require.InDelta(t, 10, n, 5, name)
+	}
+}
+
+func TestAnEndpointThatCannotBeReachedIsLeftAloneForAWhile(t *testing.T) {
+	s, now := clock(time.Second)
+	s.Update([]string{"dead", "alive"}, same)
+	for {
+		m := pickNow(t, s)
+		if m.Endpoint == "dead" {
+			m.Failed()
+			break
+		}
+		m.Done(0)
+	}
+	ready, pending := s.Counts()
+	require.Equal(t, []int{1, 1}, []int{ready, pending})
+	for range 50 {
+		m := pickNow(t, s)
+		require.Equal(t, "alive", m.Endpoint)
+		m.Done(0)
+	}
+	*now = now.Add(maxBackoff)
+	ready, _ = s.Counts()
+	require.Equal(t, 2, ready, "it is tried again")
+}
+
+func TestWhatStaysKeepsWhatIsKnownOfItAndWhatLeavesIsTold(t *testing.T) {
+	s, _ := clock(time.Second)
+	s.Update([]string{"a", "b", "a"}, same)
+	before := s.members["a"]
+	gone := s.Update([]string{"a", "c"}, same)
+	require.Equal(t, []string{"b"}, gone)
+	require.Same(t, before, s.members["a"])
+	require.Len(t, s.list, 2)
+}
+
+func TestWithoutEndpointsPicksWaitThenFailFast(t *testing.T) {
+	s := New[string](50 * time.Millisecond)
+	begin := time.Now()
+	_, err := s.Pick(context.Background(), begin.Add(time.Minute))
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.GreaterOrEqual(t, time.Since(begin), 50*time.Millisecond)
+	begin = time.Now()
+	_, err = s.Pick(context.Background(), begin.Add(time.Minute))
+	require.ErrorIs(t, err, ErrUnavailable)
+	require.Less(t, time.Since(begin), 40*time.Millisecond)
+	s.Update([]string{"a"}, same)
+	m, err := s.Pick(context.Background(), time.Now().Add(time.Minute))
+	require.NoError(t, err)
+	m.Done(time.Millisecond)
+}
+
+func TestAPickEndsWithItsContextOrDeadline(t *testing.T) {
+	s := New[string](time.Hour)
+	ctx, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err := s.Pick(ctx, time.Now().Add(time.Minute))
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = s.Pick(context.Background(), time.Now().Add(10*time.Millisecond))
+	require.ErrorIs(t, err, ErrUnavailable)
+}
+
+func TestAPickWaitsForAnEndpointToCome(t *testing.T) {
+	s := New[string](time.Minute)
+	time.AfterFunc(10*time.Millisecond, func() { s.Update([]string{"late"}, same) })
+	m, err := s.Pick(context.Background(), time.Now().Add(time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, "late", m.Endpoint)
+}
+
+func BenchmarkPickOf50(b *testing.B) {
+	s := New[string](time.Second)
+	var keys []string
+	for i := range 50 {
+		keys = append(keys, string(rune('a'+i)))
+	}
+	s.Update(keys, same)
+	b.ReportAllocs()
+	for b.Loop() {
+		m, _, _ := s.pick()
+		m.Done(time.Millisecond)
+	}
+}
