@@ -318,15 +318,15 @@ func TestThePlanSaysHowManyRequestsAndHowLong(t *testing.T) {
 	s, err := Load("mtls-rollout")
 	require.NoError(t, err)
 	plan := s.Plan()
-	require.Equal(t, 30000, plan.Requests)
-	require.Equal(t, 810*time.Second, plan.AtLeast)
-	soak := plan.Phases[4]
+	require.Equal(t, 30500, plan.Requests)
+	require.Equal(t, 825*time.Second, plan.AtLeast)
+	soak := plan.Phases[5]
 	require.InDelta(t, 66.7, soak.Rate, 0.1)
 	soak.Rate = 0
 	require.Equal(t, PhasePlan{
 		Name: "soak", Judged: true, Requests: 6000, Needed: 6000, RealPerDay: 10000, AtLeast: 90 * time.Second,
-		Steps: []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-plaintext", "restart-vault"},
 	}, soak)
+	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
 	require.Greater(t, s.HoldLimit(s.Spec.Phases[0]), 3*time.Minute)
 }
 

@@ -57,10 +57,7 @@ func render(s spec) (*v1alpha4.Cluster, []Node, []string, error) {
 	if s.patchContainerd {
 		cfg.ContainerdConfigPatches = []string{registryPatch}
 	}
-	// Kubelets of these versions leave a cgroup v1 host unless told to stay.
-	if s.host.CgroupVersion == "1" && minor >= 35 {
-		cfg.KubeadmConfigPatches = []string{"kind: KubeletConfiguration\nfailCgroupV1: false\n"}
-	}
+	cfg.KubeadmConfigPatches = []string{kubeletPatch(minor, s.host)}
 	cfg.Nodes = append(cfg.Nodes, v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: s.nodeImage,
 		Labels: map[string]string{regionLabel: s.topology.Region}, ExtraMounts: []v1alpha4.Mount{mount}})
 	nodes := []Node{{Name: s.name + "-control-plane"}}
@@ -75,6 +72,18 @@ func render(s spec) (*v1alpha4.Cluster, []Node, []string, error) {
 		nodes = append(nodes, node)
 	}
 	return cfg, nodes, shapeNotes(s), nil
+}
+
+// kubeletPatch is what every node's kubelet is told beside kind's own. A
+// kubelet says that its node is ready when it next looks at itself; looking
+// more often than the usual 10 s shortens raising by some seconds.
+func kubeletPatch(minor int, h hostInfo) string {
+	patch := "kind: KubeletConfiguration\nnodeStatusUpdateFrequency: 2s\n"
+	// Kubelets of these versions leave a cgroup v1 host unless told to stay.
+	if h.CgroupVersion == "1" && minor >= 35 {
+		patch += "failCgroupV1: false\n"
+	}
+	return patch
 }
 
 // workerName is the name that kind gives the i-th worker, counted from 0.

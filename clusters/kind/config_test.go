@@ -10,7 +10,10 @@ import (
 	"meshsim.dev/meshsim/clusters/topology"
 )
 
-const gb = int64(1) << 30
+const (
+	gb      = int64(1) << 30
+	kubelet = "kind: KubeletConfiguration\nnodeStatusUpdateFrequency: 2s\n"
+)
 
 func shipped(t *testing.T, name string) *topology.Topology {
 	t.Helper()
@@ -36,6 +39,8 @@ func TestTheConfigOfCI(t *testing.T) {
 		Name:       "meshsim",
 		Networking: v1alpha4.Networking{IPFamily: v1alpha4.IPv4Family, APIServerAddress: "127.0.0.1"},
 		Nodes:      cfg.Nodes,
+
+		KubeadmConfigPatches: []string{kubelet},
 	}, *cfg)
 	require.Len(t, cfg.Nodes, 4)
 	require.Equal(t, v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: "meshsim.local/node:v1",
@@ -81,7 +86,6 @@ nodeRegistration:
     key: slow
 `}, spot.KubeadmConfigPatches)
 	require.Equal(t, []string{"[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n"}, cfg.ContainerdConfigPatches)
-	require.Empty(t, cfg.KubeadmConfigPatches)
 	require.Equal(t, []string{
 		"a node of group apps offers 2 CPUs, where a t3.large has 4: the host has no more",
 		"a node of group apps offers 4.0 GiB of memory, where a t3.large has 8 GiB: the host has no more",
@@ -93,17 +97,17 @@ nodeRegistration:
 func TestKubernetesVersionsThatCanBeRaised(t *testing.T) {
 	for _, tc := range []struct {
 		version, cgroup string
-		patches         []string
+		patch           string
 		refused         bool
 	}{
-		{"v1.24.17", "1", nil, false},
-		{"v1.34.0", "1", nil, false},
-		{"v1.35.1", "1", []string{"kind: KubeletConfiguration\nfailCgroupV1: false\n"}, false},
-		{"v1.35.1", "2", nil, false},
-		{"v1.22.0", "1", nil, true},
-		{"v1.36.0", "2", nil, true},
-		{"v2.24.0", "2", nil, true},
-		{"1.24", "2", nil, true},
+		{"v1.24.17", "1", kubelet, false},
+		{"v1.34.0", "1", kubelet, false},
+		{"v1.35.1", "1", kubelet + "failCgroupV1: false\n", false},
+		{"v1.35.1", "2", kubelet, false},
+		{"v1.22.0", "1", "", true},
+		{"v1.36.0", "2", "", true},
+		{"v2.24.0", "2", "", true},
+		{"1.24", "2", "", true},
 	} {
 		t.Run(tc.version+" on cgroup v"+tc.cgroup, func(t *testing.T) {
 			top := shipped(t, "ci")
@@ -114,7 +118,7 @@ func TestKubernetesVersionsThatCanBeRaised(t *testing.T) {
 				return
 			}
 			require.NoError(t, err)
-			require.Equal(t, tc.patches, cfg.KubeadmConfigPatches)
+			require.Equal(t, []string{tc.patch}, cfg.KubeadmConfigPatches)
 		})
 	}
 }

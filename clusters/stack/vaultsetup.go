@@ -37,7 +37,7 @@ const (
 
 // errHalfSetUp is a Vault that is initialised but was never set up to its end:
 // the root token of its init is lost.
-var errHalfSetUp = errors.New("Vault is initialised but was not set up to its end")
+var errHalfSetUp = errors.New("the Vault is initialised but was not set up to its end")
 
 // setUpVault initialises a new Vault and sets it up; of one that is set up it
 // checks that it lets meshsim in.

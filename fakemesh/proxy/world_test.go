@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
@@ -139,7 +138,6 @@ type pod struct {
 	meshed bool
 
 	grpc    *grpc.Server
-	http    *http.Server
 	in      *inbound.Inbound
 	acc     *tcp.Acceptor
 	proxyL  net.Listener

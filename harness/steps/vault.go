@@ -39,7 +39,7 @@ func (s *restartVault) Execute(ctx context.Context) error {
 	}
 	if *seen.UnsealedAfterMs < 0 {
 		// A budget is broken by this, not the environment: the verdict says so.
-		task.Fail(fmt.Errorf("Vault did not unseal itself within %s", unsealPatience))
+		task.Fail(fmt.Errorf("still sealed: Vault did not unseal itself within %s", unsealPatience))
 	} else {
 		task.Done(fmt.Sprintf("unsealed after %d ms by %s", *seen.UnsealedAfterMs, seen.Seal))
 	}

@@ -24,7 +24,7 @@ func TestACarefulRolloutPasses(t *testing.T) {
 	require.Empty(t, v.Reasons)
 	require.Empty(t, v.Causes)
 	require.Len(t, v.Budgets, 4+5+2+9)
-	require.Equal(t, int64(30000), v.Requests.Total)
+	require.Equal(t, int64(36000), v.Requests.Total)
 	require.Equal(t, "fakemesh", v.Mesh)
 	again, err := Evaluate(f)
 	require.NoError(t, err)
