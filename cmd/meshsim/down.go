@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,7 @@ Run folders and the cache of images stay.`,
 			names := []string{name}
 			if all {
 				var err error
-				if names, err = a.clusterNames(); err != nil {
+				if names, err = a.clusterNames(true); err != nil {
 					return err
 				}
 			}
@@ -60,15 +62,16 @@ func (a *app) lower(ctx context.Context, names []string, keepEngine bool) error 
 			return err
 		}
 	}
-	left, err := a.clusterNames()
+	left, err := a.clusterNames(false)
 	if err != nil || len(left) > 0 || keepEngine {
 		return err
 	}
 	return engine.Stop(ctx, o)
 }
 
-// clusterNames lists the clusters whose state is in the cache.
-func (a *app) clusterNames() ([]string, error) {
+// clusterNames lists the clusters that this cache knows of: those that stand,
+// and with remains also those that were begun, which leave a lock file.
+func (a *app) clusterNames(remains bool) ([]string, error) {
 	dir, err := a.cache()
 	if err != nil {
 		return nil, err
@@ -79,7 +82,10 @@ func (a *app) clusterNames() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		name, begun := strings.CutSuffix(e.Name(), ".lock")
+		if (e.IsDir() || (begun && remains)) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names, err
 }

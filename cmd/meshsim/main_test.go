@@ -133,6 +133,21 @@ func TestReportJudgesACutOffRunAsInconclusive(t *testing.T) {
 	}
 }
 
+func TestOnlyStandingClustersKeepTheEngineAndAllThatWereBegunAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "clusters", "standing"), 0o700))
+	for _, file := range []string{"standing.lock", "standing.log", "killed.lock", "killed.log"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "clusters", file), nil, 0o600))
+	}
+	a := &app{cacheDir: dir}
+	standing, err := a.clusterNames(false)
+	require.NoError(t, err)
+	require.Equal(t, []string{"standing"}, standing)
+	all, err := a.clusterNames(true)
+	require.NoError(t, err)
+	require.ElementsMatch(t, []string{"standing", "killed"}, all)
+}
+
 func TestHelpHasExamples(t *testing.T) {
 	for _, command := range []string{"up", "down", "status", "run", "report", "scenarios", "bundle", "engine", "doctor"} {
 		code, stdout, _ := run(t, command, "--help")
