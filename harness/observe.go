@@ -88,4 +88,4 @@ func (r *rehearsal) installs(component string) bool {
 	return false
 }
 
-func (r *rehearsal) database() probes.Database { return probes.PSQL{Kube: r.kube} }
+func (r *rehearsal) database() probes.Database { return probes.PSQL{Exec: r.kube.Exec} }

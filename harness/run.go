@@ -16,6 +16,7 @@ import (
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/clusters/progress"
 	"meshsim.dev/meshsim/clusters/stack"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/harness/watch"
@@ -92,7 +93,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 		return nil, errors.Join(err, folder.Close())
 	}
 	r.env = &steps.Env{
-		Kube: client, Stack: r.stack, Rollout: steps.NewRollout(shop, scenarios.Services()),
+		Kube: client, Stack: r.stack, Rollout: steps.NewRollout(shop, shopchart.Services()),
 		Record: r.record, Log: o.Log, Progress: o.Progress,
 	}
 	return r, nil

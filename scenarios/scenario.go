@@ -134,14 +134,6 @@ func (s *Scenario) Judged() []string {
 	return names
 }
 
-// Services returns the shop's services, in the order in which they are rolled.
-func Services() []string {
-	return []string{
-		"product-catalog", "inventory-management", "order-processing", "customer-profile",
-		"payment-gateway", "configuration-engine", "recommendation-service", "analytics-service",
-	}
-}
-
 // Route is one kind of call that customers make.
 type Route struct {
 	Name    string

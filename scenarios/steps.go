@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 // Step is one thing done to the cluster. Options is a pointer to the type that
@@ -142,7 +144,7 @@ func readInject(d *decoder, n *yaml.Node, _ *Spec) any {
 		}
 		d.list(n, "services", func(n *yaml.Node) {
 			var name string
-			d.oneOf("service", Services(), &name)(n)
+			d.oneOf("service", shopchart.Services(), &name)(n)
 			if slices.Contains(o.Services, name) {
 				d.fail(n, "service %q is named twice", name)
 			}

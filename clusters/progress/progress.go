@@ -14,9 +14,9 @@ import (
 
 // Reporter shows tasks. Its methods may be called from several goroutines.
 type Reporter struct {
-	w    io.Writer
-	live bool
-	now  func() time.Time
+	w     io.Writer
+	width func() int // of the terminal, in columns; nil when w is none
+	now   func() time.Time
 
 	mu     sync.Mutex
 	active []*Task // newest last; the newest owns the live line
@@ -26,8 +26,17 @@ type Reporter struct {
 
 // New writes to w; a live line is drawn only when w is a terminal.
 func New(w io.Writer) *Reporter {
-	f, ok := w.(*os.File)
-	return &Reporter{w: w, live: ok && term.IsTerminal(int(f.Fd())), now: time.Now}
+	r := &Reporter{w: w, now: time.Now}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		r.width = func() int {
+			width, _, err := term.GetSize(int(f.Fd()))
+			if err != nil {
+				return 80
+			}
+			return width
+		}
+	}
+	return r
 }
 
 // Discard shows nothing.
@@ -47,7 +56,7 @@ func (r *Reporter) Start(name string) *Task {
 	defer r.mu.Unlock()
 	t := &Task{r: r, name: name, start: r.now()}
 	r.active = append(r.active, t)
-	if r.live {
+	if r.width != nil {
 		r.startTicker()
 		r.draw()
 	} else {
@@ -106,7 +115,7 @@ func (t *Task) end(mark, note string) {
 
 // line prints one full line and redraws the live one below it.
 func (r *Reporter) line(text string) {
-	if r.live {
+	if r.width != nil {
 		fmt.Fprint(r.w, "\r\x1b[K")
 	}
 	fmt.Fprintln(r.w, text)
@@ -115,7 +124,7 @@ func (r *Reporter) line(text string) {
 
 // draw paints the live line for the newest task, cut to the terminal's width.
 func (r *Reporter) draw() {
-	if !r.live || len(r.active) == 0 {
+	if r.width == nil || len(r.active) == 0 {
 		return
 	}
 	t := r.active[len(r.active)-1]
@@ -123,8 +132,8 @@ func (r *Reporter) draw() {
 	if t.detail != "" {
 		text += "  " + t.detail
 	}
-	if width, _, err := term.GetSize(int(r.w.(*os.File).Fd())); err == nil && len([]rune(text)) > width-1 && width > 1 {
-		text = string([]rune(text)[:width-1])
+	if runes, room := []rune(text), max(r.width()-1, 0); len(runes) > room {
+		text = string(runes[:room])
 	}
 	fmt.Fprintf(r.w, "\r\x1b[K%s", text)
 }

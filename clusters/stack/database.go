@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -57,21 +58,27 @@ func endLogin(ctx context.Context, env *Env, login string) error {
 // sqlWithin bounds a script: it waits for no lock for longer.
 const sqlWithin = time.Minute
 
+// Exec runs a program in a container of a pod, as kube.Client does.
+type Exec func(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader) (stdout, stderr []byte, err error)
+
+// PSQL runs a script in the shop's database with psql inside its pod, as its
+// superuser over the local socket, so that no password leaves the cluster. The
+// script goes by standard input. The pod says in PG_BIN where its psql is.
+func PSQL(ctx context.Context, run Exec, script string, flags ...string) (stdout, stderr []byte, err error) {
+	argv := append([]string{"/bin/sh", "-c", `exec "$PG_BIN/psql" "$@"`, "psql",
+		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
+		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, flags...)
+	return run(ctx, NamespaceShop, postgresPod, postgresName, argv, strings.NewReader(script))
+}
+
 func runSQL(ctx context.Context, env *Env, script string) error {
-	postgres, err := postgresValues(env)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, sqlWithin)
 	defer cancel()
-	psql := fmt.Sprintf("/usr/lib/postgresql/%d/bin/psql", postgres["major"])
 	run := env.exec
 	if run == nil {
 		run = env.Kube.Exec
 	}
-	_, stderr, err := run(ctx, NamespaceShop, postgresPod, postgresName, []string{psql,
-		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
-		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, strings.NewReader(quietSQL+script))
+	_, stderr, err := PSQL(ctx, run, quietSQL+script)
 	if err == nil {
 		return nil
 	}

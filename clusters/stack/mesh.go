@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -29,6 +31,7 @@ const (
 	linkerdCRDs         = "linkerd-crds"
 	linkerdControlPlane = "linkerd-control-plane"
 	webhookCASecret     = "linkerd-webhook-ca"
+	proxyContainer      = "linkerd-proxy"
 )
 
 // meshWebhook is an admission webhook of the mesh with its TLS certificate.
@@ -165,13 +168,18 @@ func probePod() *unstructured.Unstructured {
 	}}
 }
 
+// Meshed tells whether the pod runs a mesh proxy.
+func Meshed(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxyContainer })
+}
+
 func hasProxy(pod *unstructured.Unstructured) error {
 	containers, _, err := unstructured.NestedSlice(pod.Object, "spec", "containers")
 	if err != nil {
 		return err
 	}
 	for _, c := range containers {
-		if c, ok := c.(map[string]any); ok && c["name"] == "linkerd-proxy" {
+		if c, ok := c.(map[string]any); ok && c["name"] == proxyContainer {
 			return nil
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/stack/vaultapi"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 // The shop's secrets. In Vault they have the same keys as in the Secret.
@@ -94,7 +95,7 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 		return err
 	}
 	err = inVault(ctx, env, func(vault *vaultapi.Client) error {
-		for _, service := range ShopServices() {
+		for _, service := range shopchart.Services() {
 			values := map[string]string{keyUser: vaultLogin, keyPassword: password}
 			if service == paymentService {
 				values[keyPayment] = payment

@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/util/exec"
+
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 const secretPathInCluster = "/api/v1/namespaces/prod-app/secrets/shop-secrets"
@@ -79,7 +81,7 @@ func TestMovedSecretsAreANewLoginThatOnlyVaultKnows(t *testing.T) {
 	require.NoError(t, MoveSecrets(t.Context(), b.Env))
 
 	require.Len(t, psql.scripts, 1)
-	require.Equal(t, []string{"prod-app", "postgres-0", "postgres", "/usr/lib/postgresql/15/bin/psql",
+	require.Equal(t, []string{"prod-app", "postgres-0", "postgres", "/bin/sh", "-c", `exec "$PG_BIN/psql" "$@"`, "psql",
 		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
 		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, psql.argv[0])
 	password := passwordOf(t, psql.scripts[0])
@@ -88,7 +90,7 @@ func TestMovedSecretsAreANewLoginThatOnlyVaultKnows(t *testing.T) {
 	require.Less(t, strings.Index(psql.scripts[0], "log_statement = 'none'"), strings.Index(psql.scripts[0], password),
 		"the database stops logging before it sees the password")
 
-	for _, service := range ShopServices() {
+	for _, service := range shopchart.Services() {
 		path := "secret/data/prod-app/" + service
 		want := map[string]any{"db-user": "shop_vault", "db-password": password}
 		if service == "payment-gateway" {
@@ -181,7 +183,7 @@ func TestAShopThatGoesBackToFilesGetsAWorkingLoginAgain(t *testing.T) {
 func TestReadsFiles(t *testing.T) {
 	all := func(source string) map[string]any {
 		services := map[string]any{}
-		for _, s := range ShopServices() {
+		for _, s := range shopchart.Services() {
 			services[s] = map[string]any{"secretsSource": source}
 		}
 		return services

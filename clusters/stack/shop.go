@@ -132,7 +132,7 @@ func readsFiles(values map[string]any) bool {
 		}
 	}
 	services, _ := values["services"].(map[string]any)
-	for _, name := range ShopServices() {
+	for _, name := range shopchart.Services() {
 		own := source
 		if s, ok := services[name].(map[string]any); ok {
 			if v, ok := s["secretsSource"].(string); ok && v != "" {
@@ -150,7 +150,7 @@ func (shop) Ready(ctx context.Context, env *Env) error {
 	if err := env.Kube.WaitRollout(ctx, "statefulset", NamespaceShop, postgresName); err != nil {
 		return err
 	}
-	for _, name := range ShopServices() {
+	for _, name := range shopchart.Services() {
 		if err := env.Kube.WaitRollout(ctx, "deployment", NamespaceShop, name); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/clusters/bundle"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 func TestTheShopIsFittedAndTakesItsImagesFromTheBundle(t *testing.T) {
@@ -52,7 +53,7 @@ func TestPostgresMajor(t *testing.T) {
 func TestTheShopIsReadyWhenItsDatabaseAndEveryServiceAre(t *testing.T) {
 	b := newBench(t)
 	b.cluster.put(workloadReady("StatefulSet", NamespaceShop, "postgres"))
-	for _, s := range ShopServices() {
+	for _, s := range shopchart.Services() {
 		b.cluster.put(workloadReady("Deployment", NamespaceShop, s))
 	}
 	require.NoError(t, shop{}.Ready(t.Context(), b.Env))

@@ -10,7 +10,6 @@ package stack
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"strings"
@@ -55,7 +54,7 @@ type Env struct {
 	// Edges that tests replace; nil and 0 are the real ones.
 	releases  releaser
 	dialVault func(context.Context) (net.Conn, error)
-	exec      func(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader) (stdout, stderr []byte, err error)
+	exec      Exec
 	patience  time.Duration
 }
 

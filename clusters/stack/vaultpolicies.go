@@ -2,16 +2,9 @@ package stack
 
 import (
 	"fmt"
-)
 
-// ShopServices are the shop's services: each has a Deployment and a service
-// account of its name, and its own place in Vault.
-func ShopServices() []string {
-	return []string{
-		"product-catalog", "inventory-management", "order-processing", "customer-profile",
-		"payment-gateway", "configuration-engine", "recommendation-service", "analytics-service",
-	}
-}
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+)
 
 // How long Vault's tokens live. cert-manager logs in for each certificate and
 // never logs out, so its tokens are short and of the kind that leaves no lease
@@ -40,7 +33,7 @@ path "` + kvMount + `/metadata/` + NamespaceShop + `/*" {
 }
 `,
 	}
-	for _, service := range ShopServices() {
+	for _, service := range shopchart.Services() {
 		policies[servicePolicy(service)] = fmt.Sprintf("path %q {\n  capabilities = [\"read\"]\n}\n",
 			kvMount+"/data/"+secretPath(service))
 	}
@@ -70,7 +63,7 @@ func vaultRoles() map[string]map[string]any {
 	setup := role(NamespaceVault, setupAccount, setupRole, setupTokenLife.String())
 	setup["audience"] = vaultAudience
 	roles := map[string]map[string]any{issuerRole: certManager, setupRole: setup}
-	for _, service := range ShopServices() {
+	for _, service := range shopchart.Services() {
 		r := role(NamespaceShop, service, servicePolicy(service), serviceTokenLife)
 		r["audience"] = vaultAudience
 		roles[service] = r

@@ -7,3 +7,13 @@ import "embed"
 //
 //go:embed Chart.yaml values.yaml values.schema.json files all:templates
 var FS embed.FS
+
+// Services returns the eight services that the chart deploys, in the order in
+// which a rollout takes them. Each has a Deployment, a Service and a service
+// account of its name.
+func Services() []string {
+	return []string{
+		"product-catalog", "inventory-management", "order-processing", "customer-profile",
+		"payment-gateway", "configuration-engine", "recommendation-service", "analytics-service",
+	}
+}

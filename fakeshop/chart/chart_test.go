@@ -122,15 +122,11 @@ func put[T any](t *testing.T, into map[string]T, name, doc string) {
 	into[name] = v
 }
 
-var services = []string{
-	"analytics-service", "configuration-engine", "customer-profile", "inventory-management",
-	"order-processing", "payment-gateway", "product-catalog", "recommendation-service",
-}
-
 func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 	o := rendered(t, map[string]any{})
 	require.Len(t, o.Deployments, 8)
-	for _, name := range services {
+	require.Len(t, chart.Services(), 8)
+	for _, name := range chart.Services() {
 		d := o.Deployments[name]
 		require.Equal(t, name, d.Spec.Template.Spec.ServiceAccountName)
 		require.Contains(t, o.Accounts, name)

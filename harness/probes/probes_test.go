@@ -255,7 +255,7 @@ func (s *shell) Exec(_ context.Context, ns, pod, container string, argv []string
 
 func TestPSQLSendsTheStatementByStandardInput(t *testing.T) {
 	s := &shell{out: "a\x1f1\nb\x1f2\n"}
-	rows, err := PSQL{Kube: s}.Query(context.Background(), "SELECT 1")
+	rows, err := PSQL{Exec: s.Exec}.Query(context.Background(), "SELECT 1")
 	require.NoError(t, err)
 	require.Equal(t, [][]string{{"a", "1"}, {"b", "2"}}, rows)
 	require.Equal(t, "SELECT 1;\n", s.sql)
@@ -263,6 +263,6 @@ func TestPSQLSendsTheStatementByStandardInput(t *testing.T) {
 }
 
 func TestPSQLTellsWhatItSaid(t *testing.T) {
-	_, err := PSQL{Kube: &shell{err: errors.New("exit 3")}}.Query(context.Background(), "SELECT")
+	_, err := PSQL{Exec: (&shell{err: errors.New("exit 3")}).Exec}.Query(context.Background(), "SELECT")
 	require.ErrorContains(t, err, "exit 3: psql says")
 }

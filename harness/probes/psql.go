@@ -3,33 +3,22 @@ package probes
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
+
+	"meshsim.dev/meshsim/clusters/stack"
 )
 
-// Execer runs a program in a pod.
-type Execer interface {
-	Exec(ctx context.Context, namespace, pod, container string, argv []string, stdin io.Reader) (stdout, stderr []byte, err error)
-}
-
-// PSQL asks the shop's database with psql inside its pod, as its superuser over
-// the local socket, so that no password leaves the cluster.
-type PSQL struct{ Kube Execer }
+// PSQL asks the shop's database with psql inside its pod.
+type PSQL struct{ Exec stack.Exec }
 
 var _ Database = PSQL{}
 
 // fieldSeparator is ASCII's own; no value of the shop holds it.
 const fieldSeparator = "\x1f"
 
-// Query implements Database. The statement goes by standard input.
+// Query implements Database.
 func (p PSQL) Query(ctx context.Context, sql string) ([][]string, error) {
-	// The image says in PG_BIN where its psql is.
-	argv := []string{
-		"/bin/sh", "-c",
-		`exec "$PG_BIN/psql" -X -q -A -t -v ON_ERROR_STOP=1 -F "$1" -h /var/run/postgresql -U postgres -d shop -f -`,
-		"psql", fieldSeparator,
-	}
-	stdout, stderr, err := p.Kube.Exec(ctx, shopNamespace, "postgres-0", "postgres", argv, strings.NewReader(sql+";\n"))
+	stdout, stderr, err := stack.PSQL(ctx, p.Exec, sql+";\n", "--no-align", "--tuples-only", "--field-separator="+fieldSeparator)
 	if err != nil {
 		return nil, fmt.Errorf("query the shop's database: %w: %s", err, strings.TrimSpace(string(stderr)))
 	}

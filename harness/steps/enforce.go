@@ -3,10 +3,6 @@ package steps
 import (
 	"context"
 	"fmt"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 )
 
 const shopNamespace = "prod-app"
@@ -32,28 +28,4 @@ func (s *enforce) Execute(ctx context.Context) error {
 		s.env.Record.Note("enforced " + s.policy + " on " + name)
 	}
 	return nil
-}
-
-// podsWithoutProxy names the service's living pods that have no linkerd-proxy.
-func podsWithoutProxy(ctx context.Context, client kubernetes.Interface, service string) ([]string, error) {
-	pods, err := client.CoreV1().Pods(shopNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + service})
-	if err != nil {
-		return nil, fmt.Errorf("list the pods of %s: %w", service, err)
-	}
-	var missing []string
-	for _, pod := range pods.Items {
-		if pod.DeletionTimestamp == nil && !hasProxy(pod.Spec.Containers) {
-			missing = append(missing, pod.Name)
-		}
-	}
-	return missing, nil
-}
-
-func hasProxy(containers []corev1.Container) bool {
-	for _, c := range containers {
-		if c.Name == "linkerd-proxy" {
-			return true
-		}
-	}
-	return false
 }

@@ -2,10 +2,10 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"meshsim.dev/meshsim/clusters/stack"
+	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/scenarios"
 )
 
@@ -49,12 +49,12 @@ func (s *inject) Execute(ctx context.Context) error {
 // injected checks that the service's pods really have the proxy: injection
 // fails silently in more than one way (failure mode R6).
 func (s *inject) injected(ctx context.Context, service string) error {
-	missing, err := podsWithoutProxy(ctx, s.env.Kube.Clientset, service)
+	seen, err := probes.InjectionOf(ctx, s.env.Kube.Clientset, service)
 	if err != nil {
 		return err
 	}
-	if len(missing) > 0 {
-		return errors.New(service + " was rolled but runs without a proxy: " + fmt.Sprint(missing))
+	if len(seen.Missing) > 0 {
+		return fmt.Errorf("%s was rolled but runs without a proxy: %v", service, seen.Missing)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"meshsim.dev/meshsim/harness/agent/twin"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -19,14 +20,6 @@ type measureAddedLatency struct {
 // tripleRate is gentle: three small calls each, beside the shop's own traffic.
 const tripleRate = 40
 
-// twinResult is what the agent's twin-client prints.
-type twinResult struct {
-	PayloadBytes int       `json:"payloadBytes"`
-	Plain        []float64 `json:"plain"`
-	Meshed       []float64 `json:"meshed"`
-	PlainAgain   []float64 `json:"plainAgain"`
-}
-
 func (s *measureAddedLatency) Execute(ctx context.Context) error {
 	task := s.env.Progress.Start("measure added latency")
 	args := []string{
@@ -34,7 +27,7 @@ func (s *measureAddedLatency) Execute(ctx context.Context) error {
 		fmt.Sprintf("--rate=%d", tripleRate),
 	}
 	sending := time.Duration(s.options.Triples) * time.Second / tripleRate
-	var got twinResult
+	var got twin.Result
 	if err := agentRun(ctx, s.env, twinsManifest, "twin-client", args, 2*sending+3*time.Minute, &got); err != nil {
 		task.Fail(err)
 		return err

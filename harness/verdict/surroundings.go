@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -119,7 +120,7 @@ func (s *surroundings) addInjection(probes []results.Probe, meshed map[string]bo
 
 // serviceOfPod reads a service from the name that its Deployment gives a pod.
 func serviceOfPod(pod string) string {
-	for _, name := range scenarios.Services() {
+	for _, name := range shopchart.Services() {
 		if strings.HasPrefix(pod, name+"-") {
 			return name
 		}

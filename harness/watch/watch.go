@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -114,12 +115,8 @@ func (w *watcher) pod(before, after any) {
 	}
 	w.sink(results.Event{Kind: results.Pod, Name: pod.Name, Fields: map[string]string{
 		results.FieldState: state, results.FieldService: pod.Labels["app.kubernetes.io/name"],
-		results.FieldNode: pod.Spec.NodeName, results.FieldMeshed: strconv.FormatBool(meshed(pod)), "namespace": pod.Namespace,
+		results.FieldNode: pod.Spec.NodeName, results.FieldMeshed: strconv.FormatBool(stack.Meshed(pod)), "namespace": pod.Namespace,
 	}})
-}
-
-func meshed(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return c.Name == "linkerd-proxy" })
 }
 
 func restarts(p *corev1.Pod) (n int32) {

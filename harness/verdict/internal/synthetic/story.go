@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -33,11 +34,11 @@ func (g *generator) inside(step scenarios.Step, phase string, from, to int64) []
 	case *scenarios.Inject:
 		services := o.Services
 		if len(services) == 0 {
-			services = scenarios.Services()
+			services = shopchart.Services()
 		}
-		return g.roll(services, phase, from, to, func(done int) { g.meshed = float64(done) / float64(len(scenarios.Services())) })
+		return g.roll(services, phase, from, to, func(done int) { g.meshed = float64(done) / float64(len(shopchart.Services())) })
 	case *scenarios.Enforce:
-		services := scenarios.Services()
+		services := shopchart.Services()
 		if g.Careless {
 			services = services[:2]
 		}
@@ -117,7 +118,7 @@ func (g *generator) probes() {
 	mtls := results.MTLS{Phase: phase, TLS: 41822, ByService: map[string]results.Calls{}}
 	if g.Careless {
 		injection.Injected = 21
-		for _, service := range scenarios.Services()[2:] {
+		for _, service := range shopchart.Services()[2:] {
 			if service != "payment-gateway" {
 				injection.Missing = append(injection.Missing, service+"-6d5f7c9b4-x7k2p")
 			}
