@@ -40,7 +40,6 @@ proxy:
   logLevel: warn,linkerd=info
   opaquePorts: "25,5432"
   shutdownGracePeriod: 2m
-  cores: 1
   inboundConnectTimeout: 100ms
   outboundConnectTimeout: 1000ms
   readinessInitialDelaySeconds: 2

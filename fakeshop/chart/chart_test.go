@@ -160,7 +160,6 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 		require.Equal(t, "64Mi", app.Resources.Requests.Memory().String())
 		require.True(t, app.Resources.Limits.Cpu().IsZero())
 		require.Equal(t, "128Mi", app.Resources.Limits.Memory().String())
-		require.Equal(t, "1", env(app)["GOMAXPROCS"])
 		require.Equal(t, "topology.kubernetes.io/zone", d.Spec.Template.Spec.TopologySpreadConstraints[0].TopologyKey)
 	}
 	require.NotContains(t, o.Services, "payment-gateway-edge")
