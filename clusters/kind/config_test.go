@@ -12,7 +12,7 @@ import (
 
 const (
 	gb      = int64(1) << 30
-	kubelet = "kind: KubeletConfiguration\nnodeStatusUpdateFrequency: 2s\n"
+	kubelet = "kind: KubeletConfiguration\nnodeStatusUpdateFrequency: 2s\nnodeStatusReportFrequency: 5m\n"
 )
 
 func shipped(t *testing.T, name string) *topology.Topology {
