@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,7 @@ func (b beside) aws(image bundle.Image, kubeconfigDir, hash string, httpPort, gr
 	return container{
 		name: awsName(b.cluster), role: "aws", image: image, bundleHash: hash,
 		flags: []string{
+			"--env", "GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()/2)), // the rest is the shop's
 			"--volume", kubeconfigDir + ":/etc/fakeaws:ro",
 			"--volume", awsVolume(b.cluster) + ":/var/lib/fakeaws",
 			"--publish", publish(httpPort, awsHTTPPort), "--publish", publish(grpcPort, awsGRPCPort),

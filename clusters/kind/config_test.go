@@ -55,6 +55,7 @@ func TestTheConfigOfCI(t *testing.T) {
 		KubeadmConfigPatches: []string{`kind: JoinConfiguration
 nodeRegistration:
   kubeletExtraArgs:
+    housekeeping-interval: 30s
     max-pods: "35"
     provider-id: aws:///us-east-1b/i-0878ff8e80d7bc6ee
     system-reserved: cpu=4080m,memory=25923584Ki
@@ -76,6 +77,7 @@ func TestTheConfigFollowsGroupsTaintsAndLabels(t *testing.T) {
 	require.Equal(t, []string{`kind: JoinConfiguration
 nodeRegistration:
   kubeletExtraArgs:
+    housekeeping-interval: 30s
     max-pods: "35"
     provider-id: aws:///us-east-1c/i-0` + instanceID("a-worker7")[3:] + `
   taints:

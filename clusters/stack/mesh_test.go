@@ -30,6 +30,7 @@ func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
 	require.Equal(t, "v1", v["controllerImageVersion"])
 	require.Equal(t, map[string]any{"name": "meshsim.local/linkerd-proxy", "version": "v1", "pullPolicy": "IfNotPresent"},
 		v["proxy"].(map[string]any)["image"])
+	require.Equal(t, 1, v["proxy"].(map[string]any)["cores"])
 	require.Equal(t, "legacy", v["proxyInit"].(map[string]any)["iptablesMode"])
 }
 

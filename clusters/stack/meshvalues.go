@@ -18,7 +18,8 @@ func meshValues(env *Env, anchor, iptables string) map[string]any {
 		"webhookFailurePolicy": "Fail",
 		"disableHeartBeat":     true,
 		"proxyInit":            map[string]any{"iptablesMode": iptables},
-		"proxy":                map[string]any{"resources": proxyResources(env)},
+		// A core is plenty for a pod of this shop, and two wake each other for nothing.
+		"proxy": map[string]any{"resources": proxyResources(env), "cores": 1},
 	}
 	for _, w := range webhooks(env.Mesh) {
 		values[w.Value] = map[string]any{"externalSecret": true, "injectCaFrom": NamespaceMesh + "/" + w.Service}

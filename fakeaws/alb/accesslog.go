@@ -1,6 +1,8 @@
 package alb
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -31,10 +33,49 @@ type entry struct {
 	began time.Time // with the monotonic clock
 }
 
-// accessLog writes entries as JSON lines; safe for concurrent use.
+// accessLog writes entries as JSON lines; safe for concurrent use. Lines are
+// kept for up to a second: one at a time each would wake the container engine
+// in the middle of a request.
 type accessLog struct {
-	mu  sync.Mutex
-	out io.Writer
+	sink io.Writer
+	mu   sync.Mutex
+	kept *bufio.Writer // towards sink
+}
+
+const (
+	accessBuffer = 64 << 10
+	accessFlush  = time.Second
+)
+
+func newAccessLog(out io.Writer) *accessLog {
+	return &accessLog{sink: out, kept: bufio.NewWriterSize(out, accessBuffer)}
+}
+
+// flushUntil writes out what is kept, every second until ctx ends.
+func (l *accessLog) flushUntil(ctx context.Context) {
+	tick := time.NewTicker(accessFlush)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.flush()
+		}
+	}
+}
+
+func (l *accessLog) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.check(l.kept.Flush())
+}
+
+// check forgets lines that the sink did not take, so that later ones get there.
+func (l *accessLog) check(err error) {
+	if err != nil {
+		l.kept.Reset(l.sink)
+	}
 }
 
 func (l *accessLog) begin(listener Listener, r *http.Request, trace string) *entry {
@@ -60,7 +101,8 @@ func (l *accessLog) write(e *entry) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, _ = l.out.Write(append(line, '\n')) // a lost line must not lose the request
+	_, err = l.kept.Write(append(line, '\n'))
+	l.check(err) // a lost line must not lose the request
 }
 
 // countingWriter remembers the status and the size of an answer.

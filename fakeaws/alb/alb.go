@@ -30,7 +30,7 @@ const (
 type Options struct {
 	HTTP   net.Listener // HTTP/1.1
 	GRPC   net.Listener // HTTP/2 without TLS
-	Access io.Writer    // JSON lines, one a request
+	Access io.Writer    // JSON lines, one a request, within a second of it
 	Log    *slog.Logger
 }
 
@@ -57,8 +57,13 @@ func New(o Options) *Balancer {
 // gives the cluster's client as soon as there is one; until then every
 // request is answered 404, as by a load balancer without rules.
 func (b *Balancer) Run(ctx context.Context, connect func(context.Context) (kubernetes.Interface, error)) error {
-	access := &accessLog{out: b.o.Access}
+	access := newAccessLog(b.o.Access)
+	defer access.flush()
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		access.flushUntil(ctx)
+		return nil
+	})
 	for l, door := range map[Listener]net.Listener{HTTP: b.o.HTTP, GRPC: b.o.GRPC} {
 		transport := newTransport(l, b.timeout)
 		defer transport.CloseIdleConnections()

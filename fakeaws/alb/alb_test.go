@@ -129,7 +129,7 @@ func TestRequestsAndAnswersPassThroughWhole(t *testing.T) {
 	require.Equal(t, s.http[strings.LastIndex(s.http, ":")+1:], seen.Get("X-Forwarded-Port"))
 	require.Regexp(t, `^Root=1-[0-9a-f]{8}-[0-9a-f]{24}$`, seen.Get("X-Amzn-Trace-Id"))
 
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, 5*time.Second, time.Millisecond)
 	e := s.access.entries(t)[0]
 	require.Equal(t, seen.Get("X-Amzn-Trace-Id"), e.Trace)
 	require.Equal(t, []any{HTTP, "POST", "/api/orders", 409, 409, int64(24), "a"},
@@ -215,7 +215,7 @@ func TestARefusingTargetIs502(t *testing.T) {
 	status, body := get(t, "http://"+s.http+"/api/x")
 	require.Equal(t, 502, status)
 	require.Contains(t, body, "502 Bad Gateway")
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, 5*time.Second, time.Millisecond)
 	require.Contains(t, s.access.entries(t)[0].Error, "connection refused")
 }
 

@@ -65,7 +65,7 @@ func TestGRPCCallsPassWithTheirTrailers(t *testing.T) {
 			}
 		})
 	}
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 100 }, time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 100 }, 5*time.Second, time.Millisecond)
 	require.Equal(t, "/grpc.health.v1.Health/Check", s.access.entries(t)[0].Path)
 	require.Equal(t, "HTTP/2.0", s.access.entries(t)[0].Protocol)
 }

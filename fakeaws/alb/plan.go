@@ -147,14 +147,14 @@ func servicePort(svc *corev1.Service, name string, number int32) (corev1.Service
 }
 
 // checkFor reads the health check annotations. A Service's own come before
-// its Ingress's, as in AWS's controller.
+// its Ingress's, and what is unsaid is as in AWS's controller.
 func checkFor(ing *networkingv1.Ingress, svc *corev1.Service, l Listener, port corev1.ServicePort) (checkSpec, error) {
 	read := annotations{service: svc.Annotations, ingress: ing.Annotations}
 	spec := checkSpec{
 		Path:        read.text("healthcheck-path", "/"),
 		Port:        port.NodePort,
-		Interval:    read.seconds("healthcheck-interval-seconds", 5*time.Second),
-		Timeout:     read.seconds("healthcheck-timeout-seconds", 2*time.Second),
+		Interval:    read.seconds("healthcheck-interval-seconds", 15*time.Second),
+		Timeout:     read.seconds("healthcheck-timeout-seconds", 5*time.Second),
 		HealthyAt:   read.count("healthy-threshold-count", 2),
 		UnhealthyAt: read.count("unhealthy-threshold-count", 2),
 	}

@@ -76,9 +76,9 @@ func TestAnIngressBecomesRulesAndTargetGroups(t *testing.T) {
 	require.Equal(t, []node{{"a", "10.0.0.1"}, {"b", "10.0.0.2"}}, want.nodes)
 	require.Equal(t, []groupSpec{
 		{Key: "prod-app/catalog-edge:8080/http", Listener: HTTP, NodePort: 30080, Check: checkSpec{
-			Path: "/healthz", Port: 30081, Success: "200-204", Interval: 5 * time.Second, Timeout: 2 * time.Second, HealthyAt: 2, UnhealthyAt: 2}},
+			Path: "/healthz", Port: 30081, Success: "200-204", Interval: 15 * time.Second, Timeout: 5 * time.Second, HealthyAt: 2, UnhealthyAt: 2}},
 		{Key: "prod-app/catalog-edge:9091/grpc", Listener: GRPC, NodePort: 30091, Check: checkSpec{
-			Path: "/AWS.ALB/healthcheck", Port: 30091, GRPC: true, Success: "12", Interval: 5 * time.Second, Timeout: 2 * time.Second, HealthyAt: 2, UnhealthyAt: 2}},
+			Path: "/AWS.ALB/healthcheck", Port: 30091, GRPC: true, Success: "12", Interval: 15 * time.Second, Timeout: 5 * time.Second, HealthyAt: 2, UnhealthyAt: 2}},
 	}, want.groups)
 	require.Equal(t, "prod-app/catalog-edge:8080/http", match(want.rules[HTTP], "x", "/api/catalog/products").group)
 	require.Equal(t, "prod-app/catalog-edge:9091/grpc", match(want.rules[GRPC], "x", "/shop.v1.ProductCatalog/GetProduct").group)
@@ -96,14 +96,14 @@ func TestHealthCheckAnnotationsAreRead(t *testing.T) {
 		want     checkSpec
 	}{
 		{"the defaults", HTTP, http, nil,
-			checkSpec{"/", 30080, false, "200", 5 * time.Second, 2 * time.Second, 2, 2}},
+			checkSpec{"/", 30080, false, "200", 15 * time.Second, 5 * time.Second, 2, 2}},
 		{"everything given", HTTP, http, map[string]string{"healthcheck-path": "/h", "healthcheck-port": "8081", "success-codes": "204",
 			"healthcheck-interval-seconds": "7", "healthcheck-timeout-seconds": "3", "healthy-threshold-count": "4", "unhealthy-threshold-count": "5"},
 			checkSpec{"/h", 8081, false, "204", 7 * time.Second, 3 * time.Second, 4, 5}},
 		{"a gRPC method of its own", GRPC, grpc, map[string]string{"healthcheck-path": "/grpc.health.v1.Health/Check"},
-			checkSpec{"/grpc.health.v1.Health/Check", 30091, true, "0", 5 * time.Second, 2 * time.Second, 2, 2}},
+			checkSpec{"/grpc.health.v1.Health/Check", 30091, true, "0", 15 * time.Second, 5 * time.Second, 2, 2}},
 		{"a gRPC group checked by HTTP on another port", GRPC, grpc, map[string]string{"healthcheck-port": "http", "healthcheck-path": "/healthz"},
-			checkSpec{"/healthz", 30080, false, "200", 5 * time.Second, 2 * time.Second, 2, 2}},
+			checkSpec{"/healthz", 30080, false, "200", 15 * time.Second, 5 * time.Second, 2, 2}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := checkFor(testIngress("i", c.notes), svc, c.listener, c.port)

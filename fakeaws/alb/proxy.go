@@ -23,7 +23,7 @@ const (
 	// shorter than the shop's five seconds of drain, so that a pod that stops
 	// taking new connections has lost the old idle ones before it exits, and
 	// no request is sent into a connection that is being closed.
-	targetIdle    = 2 * time.Second
+	targetIdle    = 3 * time.Second
 	dialTimeout   = 5 * time.Second
 	targetTimeout = 60 * time.Second // first byte of an answer, as AWS's idle timeout
 	// statusClientGone is what AWS logs when the client left before the answer.

@@ -91,6 +91,7 @@ const (
 	EnvOpaquePorts         = "LINKERD2_PROXY_INBOUND_PORTS_DISABLE_PROTOCOL_DETECTION"
 	EnvSkipInbound         = "LINKERD2_PROXY_INBOUND_PORTS_SKIPPED"
 	EnvProbes              = "LINKERD2_PROXY_INBOUND_AUTHORIZED_PROBES"
+	EnvCores               = "LINKERD2_PROXY_CORES"
 	EnvGracePeriod         = "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD"
 	EnvPodName             = "_pod_name"
 	EnvPodNamespace        = "_pod_ns"

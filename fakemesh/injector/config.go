@@ -49,6 +49,7 @@ type Proxy struct {
 	ShutdownGracePeriod         string       `json:"shutdownGracePeriod"`
 	InboundConnectTimeout       string       `json:"inboundConnectTimeout"`
 	OutboundConnectTimeout      string       `json:"outboundConnectTimeout"`
+	Cores                       int          `json:"cores"` // 0 is as many as the node has
 	Resources                   ResourcePair `json:"resources"`
 	ReadinessInitialDelaySecond int32        `json:"readinessInitialDelaySeconds"`
 }

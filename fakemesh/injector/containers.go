@@ -167,6 +167,9 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 		{Name: contract.EnvInboundConnTimeout, Value: in.config.Proxy.InboundConnectTimeout},
 		{Name: contract.EnvOutboundConnTimeout, Value: in.config.Proxy.OutboundConnectTimeout},
 	}
+	if cores := in.config.Proxy.Cores; cores > 0 {
+		env = append(env, corev1.EnvVar{Name: contract.EnvCores, Value: strconv.Itoa(cores)})
+	}
 	if limit, ok := s.resources.Limits[corev1.ResourceMemory]; ok {
 		// The garbage collector works harder before the limit is met.
 		env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: strconv.FormatInt(limit.Value()*9/10, 10)})

@@ -40,6 +40,7 @@ proxy:
   logLevel: warn,linkerd=info
   opaquePorts: "25,5432"
   shutdownGracePeriod: 2m
+  cores: 1
   inboundConnectTimeout: 100ms
   outboundConnectTimeout: 1000ms
   readinessInitialDelaySeconds: 2

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ type Config struct {
 	DestinationName string
 	Policy          policy.Inbound
 	OpaquePorts     ports.Set
+	Cores           int // that it may use at a time; 0 is all
 	GracePeriod     time.Duration
 	InboundConnect  time.Duration
 	OutboundConnect time.Duration
@@ -56,6 +58,7 @@ func FromEnv(get func(string) string) (Config, error) {
 		DestinationAddr: e.needed(contract.EnvDestinationAddr),
 		DestinationName: e.needed(contract.EnvDestinationName),
 		OpaquePorts:     e.ports(contract.EnvOpaquePorts),
+		Cores:           e.count(contract.EnvCores),
 		GracePeriod:     e.duration(contract.EnvGracePeriod, 120*time.Second),
 		InboundConnect:  e.duration(contract.EnvInboundConnTimeout, 100*time.Millisecond),
 		OutboundConnect: e.duration(contract.EnvOutboundConnTimeout, time.Second),
@@ -98,6 +101,17 @@ func (e *env) needed(name string) string {
 		e.note(name, errors.New("is not set"))
 	}
 	return v
+}
+
+// count is a number of 0 or more; nothing is 0.
+func (e *env) count(name string) int {
+	text := e.get(name)
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	e.note(name, err)
+	return int(n)
 }
 
 func (e *env) duration(name string, fallback time.Duration) time.Duration {

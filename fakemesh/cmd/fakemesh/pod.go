@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -24,6 +25,9 @@ func runProxy(ctx context.Context, o *options) error {
 		return fmt.Errorf("read the environment: %w", err)
 	}
 	o.level.Set(c.LogLevel)
+	if c.Cores > 0 {
+		runtime.GOMAXPROCS(c.Cores)
+	}
 	return proxy.Run(ctx, c, o.log)
 }
 
