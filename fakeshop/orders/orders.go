@@ -121,15 +121,11 @@ func (s *Service) Create(ctx context.Context, wanted *Order) (o *Order, created 
 	if err := check(wanted); err != nil {
 		return nil, false, err
 	}
-	o, err = s.store.Order(ctx, wanted.ID)
+	o, customer, err := s.findOrPrice(ctx, wanted)
 	if err != nil {
 		return nil, false, err
 	}
 	if o == nil {
-		customer, err := s.price(ctx, wanted)
-		if err != nil {
-			return nil, false, err
-		}
 		if o, created, err = s.store.Begin(ctx, wanted); err != nil {
 			return nil, false, err
 		}

@@ -12,6 +12,29 @@ import (
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 )
 
+// findOrPrice returns the order that the id already has, or else the customer,
+// with the order priced. It asks for both at once: nearly every order is new,
+// and should not wait for the answer that it is.
+func (s *Service) findOrPrice(ctx context.Context, wanted *Order) (*Order, *shopapi.Customer, error) {
+	pricing, stop := context.WithCancel(ctx)
+	defer stop()
+	var customer *shopapi.Customer
+	var priceErr error
+	priced := make(chan struct{})
+	go func() {
+		defer close(priced)
+		customer, priceErr = s.price(pricing, wanted)
+	}()
+	found, err := s.store.Order(ctx, wanted.ID)
+	if err != nil || found != nil {
+		stop()
+		<-priced // it writes to wanted
+		return found, nil, err
+	}
+	<-priced
+	return nil, customer, priceErr
+}
+
 // price asks who buys and what it costs, and fills the order's prices.
 func (s *Service) price(ctx context.Context, o *Order) (*shopapi.Customer, error) {
 	var customer *shopapi.GetCustomerResponse
