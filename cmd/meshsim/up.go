@@ -63,8 +63,9 @@ load balancer's stand-in. A matching cluster that stands already is reused.`,
 	return c
 }
 
-// raise brings engine, bundle and cluster up, each only as far as it is not there.
-func (a *app) raise(ctx context.Context, f *clusterFlags, t *topology.Topology) (*kind.Cluster, *bundle.Bundle, error) {
+// raise brings engine, bundle and cluster up, each only as far as it is not
+// there. An engine that was started for a cluster which then failed is stopped.
+func (a *app) raise(ctx context.Context, f *clusterFlags, t *topology.Topology) (_ *kind.Cluster, _ *bundle.Bundle, err error) {
 	o, err := a.engineOptions()
 	if err != nil {
 		return nil, nil, err
@@ -73,6 +74,11 @@ func (a *app) raise(ctx context.Context, f *clusterFlags, t *topology.Topology) 
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() {
+		if err != nil && e.Started {
+			err = errors.Join(err, a.stopUnused(context.WithoutCancel(ctx), o))
+		}
+	}()
 	b, err := a.ensureBundle(ctx, f.source)
 	if err != nil {
 		return nil, nil, err
