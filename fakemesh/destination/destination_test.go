@@ -291,11 +291,7 @@ func TestNobodyIsRememberedWhoHasGone(t *testing.T) {
 	_, err = stream.Recv()
 	require.NoError(t, err)
 	cancel()
-	require.Eventually(t, func() bool {
-		c.index.hub.mu.Lock()
-		defer c.index.hub.mu.Unlock()
-		return len(c.index.hub.subs) == 0
-	}, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, c.index.hub.Empty, 5*time.Second, 10*time.Millisecond)
 }
 
 func BenchmarkLookupOfAServiceWith50Endpoints(b *testing.B) {

@@ -6,12 +6,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
@@ -30,7 +30,7 @@ type Index struct {
 	services cache.SharedIndexInformer
 	slices   cache.SharedIndexInformer
 	pods     cache.SharedIndexInformer
-	hub      *hub
+	hub      *hub.Hub
 }
 
 // Names of the caches' indexes.
@@ -45,7 +45,7 @@ func NewIndex(client *kubeapi.Client, settings Settings, log *slog.Logger) (*Ind
 }
 
 func newIndex(services, slices, pods cache.SharedIndexInformer, settings Settings, log *slog.Logger) (*Index, error) {
-	x := &Index{settings: settings, log: log, services: services, slices: slices, pods: pods, hub: newHub()}
+	x := &Index{settings: settings, log: log, services: services, slices: slices, pods: pods, hub: hub.New()}
 	steps := []error{
 		services.AddIndexers(cache.Indexers{byIP: serviceIPs}),
 		slices.AddIndexers(cache.Indexers{byService: sliceService}),
@@ -60,25 +60,11 @@ func newIndex(services, slices, pods cache.SharedIndexInformer, settings Setting
 	for informer, keys := range map[cache.SharedIndexInformer]func(any) []string{
 		services: serviceKeys, slices: sliceKeys, pods: podKeys,
 	} {
-		if _, err := informer.AddEventHandler(x.handler(keys)); err != nil {
+		if _, err := informer.AddEventHandler(x.hub.Handler(keys)); err != nil {
 			return nil, fmt.Errorf("watch the caches: %w", err)
 		}
 	}
 	return x, nil
-}
-
-func (x *Index) handler(keys func(any) []string) cache.ResourceEventHandler {
-	publish := func(obj any) {
-		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = gone.Obj
-		}
-		x.hub.publish(keys(obj)...)
-	}
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    publish,
-		UpdateFunc: func(old, new any) { publish(old); publish(new) },
-		DeleteFunc: publish,
-	}
 }
 
 // Run fills the caches and keeps them so until ctx ends.
@@ -181,6 +167,3 @@ func slimPod(obj any) (any, error) {
 	slim.Status.Phase = pod.Status.Phase
 	return slim, nil
 }
-
-// settle is how long changes are gathered before an answer is made of them.
-const settle = 5 * time.Millisecond

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshid"
@@ -17,9 +18,10 @@ import (
 
 // lookup says what is behind an address now, and the keys whose change may
 // change the answer.
-func (x *Index) lookup(addr netip.AddrPort) (*meshapi.Destinations, map[string]struct{}) {
+func (x *Index) lookup(addr netip.AddrPort) (*meshapi.Destinations, hub.Keys) {
 	ip := addr.Addr().String()
-	keys := map[string]struct{}{ipKey(ip): {}}
+	keys := hub.Keys{}
+	keys.Add(ipKey(ip))
 	if svc := x.serviceAt(ip); svc != nil {
 		if port := servicePort(svc, addr.Port()); port != nil {
 			return x.service(svc, port, keys), keys
@@ -69,9 +71,9 @@ func servicePort(svc *corev1.Service, port uint16) *corev1.ServicePort {
 	return nil
 }
 
-func (x *Index) service(svc *corev1.Service, port *corev1.ServicePort, keys map[string]struct{}) *meshapi.Destinations {
+func (x *Index) service(svc *corev1.Service, port *corev1.ServicePort, keys hub.Keys) *meshapi.Destinations {
 	key := serviceKey(svc.Namespace, svc.Name)
-	keys[key] = struct{}{}
+	keys.Add(key)
 	out := &meshapi.Destinations{
 		Kind: meshapi.Destinations_SERVICE, Namespace: svc.Namespace, Service: svc.Name,
 		Opaque: opaque(svc.Annotations, uint16(port.Port), x.settings.OpaquePorts),
@@ -115,7 +117,7 @@ func slicePort(slice *discoveryv1.EndpointSlice, name string) uint16 {
 }
 
 // ready is the endpoint when it takes traffic now, else nil.
-func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, port uint16, keys map[string]struct{}) *meshapi.Endpoint {
+func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, port uint16, keys hub.Keys) *meshapi.Endpoint {
 	if len(e.Addresses) == 0 || e.Conditions.Ready != nil && !*e.Conditions.Ready {
 		return nil
 	}
@@ -124,7 +126,7 @@ func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint,
 		return &meshapi.Endpoint{Ip: ip, Port: uint32(port)}
 	}
 	name := podKey(slice.Namespace, e.TargetRef.Name)
-	keys[name] = struct{}{}
+	keys.Add(name)
 	obj, exists, err := x.pods.GetStore().GetByKey(slice.Namespace + "/" + e.TargetRef.Name)
 	if err != nil || !exists {
 		// The two watches are not in step. Who this pod is will be known in a
