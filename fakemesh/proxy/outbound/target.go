@@ -23,6 +23,7 @@ type target struct {
 	known     chan struct{} // closed with the first answer
 	once      sync.Once
 	cancel    context.CancelFunc
+	routing   routing
 
 	conns atomic.Int64 // of the application
 	used  atomic.Int64 // unix seconds
@@ -67,6 +68,7 @@ func (t *target) update(d *meshapi.Destinations, make func(*meshapi.Destinations
 // close gives everything free.
 func (t *target) close(m *metrics.Registry) {
 	t.cancel()
+	t.routing.close()
 	for _, e := range t.endpoints.Update(nil, nil) {
 		e.drain()
 	}
@@ -99,7 +101,7 @@ func (ts *targets) get(addr netip.AddrPort, begin func(*target)) *target {
 		if len(ts.byKey) >= maxTargets {
 			return nil
 		}
-		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{})}
+		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{}), routing: newRouting()}
 		if ts.byKey == nil {
 			ts.byKey = map[netip.AddrPort]*target{}
 		}
