@@ -85,6 +85,7 @@ func FromEnv(get func(string) string) (Config, error) {
 	e.note(contract.EnvClusterNetworks, err)
 	c.Policy.Probes, err = policy.ParseProbes(get(contract.EnvProbes))
 	e.note(contract.EnvProbes, err)
+	c.Policy.Probes = append(c.Policy.Probes, policy.Probe{Port: contract.PortAdmin, Path: "/live"}, policy.Probe{Port: contract.PortAdmin, Path: "/ready"})
 	c.Policy.ProbeNetworks = policy.Everywhere()
 	return c, errors.Join(e.errs...)
 }

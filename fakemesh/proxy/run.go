@@ -78,6 +78,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		Metrics: p.metrics, Ready: func() bool { return p.valid(time.Now()) },
 		Shutdown: end, Drain: p.in.Drain,
 	})
+	server.Handler = p.in.Guard(netip.AddrPortFrom(c.PodIP, contract.PortAdmin), server.Handler)
 	defer server.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(adminListener) })

@@ -114,7 +114,7 @@ func (p *Policies) server(ctx context.Context, namespace string, o *kinds.Server
 	}
 	for i := range others {
 		if other := &others[i]; other.Name != o.Name && p.overlap(namespace, other, o) {
-			return fmt.Errorf("Server %s/%s already says who may use port %s of pods that this one selects",
+			return fmt.Errorf("the Server %s/%s already says who may use port %s of pods that this one selects",
 				namespace, other.Name, other.Spec.Port.String())
 		}
 	}
