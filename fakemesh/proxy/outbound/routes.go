@@ -22,47 +22,28 @@ type routing struct {
 	rules atomic.Pointer[rules]
 	known chan struct{} // closed with the first answer, or when it was waited for too long
 	first sync.Once
-
-	mu     sync.Mutex
-	closed bool
 }
 
-// rules are a target's routes, with the targets of their backends. Those are
-// held for as long: a canary that gets few requests stays known.
+// rules are a target's routes, with the targets of their backends.
 type rules struct {
 	*policy.Outbound
-	backends map[netip.AddrPort]*target
+	targets map[netip.AddrPort]*target
 }
 
 func newRouting() routing { return routing{known: make(chan struct{})} }
 
-func (x *rules) release() {
-	if x == nil {
-		return
-	}
-	for _, b := range x.backends {
-		b.release()
-	}
-}
-
-// close gives the backends free, for good.
-func (x *routing) close() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.closed = true
-	x.rules.Swap(nil).release()
-}
-
-// set puts rules in the place of those before; false when it is too late.
-func (x *routing) set(next *rules) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.closed {
-		return false
-	}
-	x.rules.Swap(next).release()
+// set puts rules in the place of those before.
+func (x *routing) set(next *rules) {
+	x.rules.Store(next)
 	x.first.Do(func() { close(x.known) })
-	return true
+}
+
+// backends are where the routes lead to.
+func (x *routing) backends() map[netip.AddrPort]*target {
+	if r := x.rules.Load(); r != nil {
+		return r.targets
+	}
+	return nil
 }
 
 // patience is how long the first request to a Service waits for its routes.
@@ -94,18 +75,17 @@ func (o *Outbound) setRoutes(t *target, r *meshapi.OutboundRules) {
 		o.Log.Warn("routes are not understood", "dst", t.addr, "error", err)
 		return
 	}
-	next := &rules{Outbound: compiled, backends: map[netip.AddrPort]*target{}}
+	next := &rules{Outbound: compiled, targets: map[netip.AddrPort]*target{}}
 	for _, addr := range compiled.Addresses() {
 		if addr == t.addr {
 			continue
 		}
 		if b := o.targets.get(addr, o.begin); b != nil {
-			next.backends[addr] = b
+			next.targets[addr] = b
+			b.release() // the sweep sees where routes lead to
 		}
 	}
-	if !t.routing.set(next) {
-		next.release()
-	}
+	t.routing.set(next)
 }
 
 // chosen is a request with the way that it goes; t is nil when it was answered.
@@ -168,7 +148,7 @@ func (o *Outbound) send(to *chosen, rules *rules, way *policy.Way) *relay.Error 
 		return &relay.Error{Status: http.StatusInternalServerError, Kind: "unexpected", Err: errors.New(backend.Failure)}
 	}
 	if backend.Addr != to.t.addr {
-		if to.t = rules.backends[backend.Addr]; to.t == nil {
+		if to.t = rules.targets[backend.Addr]; to.t == nil {
 			return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "unexpected", Err: errForgotten}
 		}
 	}
