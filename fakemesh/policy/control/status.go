@@ -54,12 +54,15 @@ func (x *Index) WriteStatuses(ctx context.Context, write Write) {
 	}
 	never := func(_, _ []statusChange) bool { return false }
 	_ = hub.Follow(ctx, x.hub, look, never, func(changes []statusChange) error {
+		failed := false
 		for _, c := range changes {
 			if err := write(ctx, c.gv, c.namespace, c.name, c.status); err != nil {
 				x.log.Warn("a status was not written", "route", c.namespace+"/"+c.name, "error", err)
-				again := time.AfterFunc(writeAgain, func() { x.hub.Publish(statusKey) })
-				context.AfterFunc(ctx, func() { again.Stop() })
+				failed = true
 			}
+		}
+		if failed {
+			time.AfterFunc(writeAgain, func() { x.hub.Publish(statusKey) })
 		}
 		return nil
 	})

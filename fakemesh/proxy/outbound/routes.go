@@ -107,11 +107,11 @@ func (o *Outbound) choose(t *target, w http.ResponseWriter, r *http.Request, dea
 	if o.WatchRoutes == nil || t.wait(r.Context(), time.Until(deadline)).GetKind() != meshapi.Destinations_SERVICE {
 		return to, done, nil
 	}
-	rules := t.routing.wait(r.Context())
-	if rules == nil {
+	now := t.routing.wait(r.Context())
+	if now == nil {
 		return to, done, nil
 	}
-	way, matched := rules.Route(r)
+	way, matched := now.Route(r)
 	if way == nil {
 		return to, done, &relay.Error{Status: http.StatusNotFound, Kind: "unexpected", Err: errNoRoute}
 	}
@@ -121,7 +121,7 @@ func (o *Outbound) choose(t *target, w http.ResponseWriter, r *http.Request, dea
 	}
 	way.Filters.Request(r.Header)
 	to.w = relay.Filtered(w, way.Filters)
-	if e = o.send(&to, rules, way); e != nil {
+	if e = o.send(&to, now, way); e != nil {
 		return to, done, e
 	}
 	if way.Timeout > 0 {
@@ -132,8 +132,8 @@ func (o *Outbound) choose(t *target, w http.ResponseWriter, r *http.Request, dea
 }
 
 // send picks the backend of a request and counts it there.
-func (o *Outbound) send(to *chosen, rules *rules, way *policy.Way) *relay.Error {
-	key := metrics.RouteBackend{Parent: rules.Parent, Route: way.Route, Backend: rules.Parent}
+func (o *Outbound) send(to *chosen, now *rules, way *policy.Way) *relay.Error {
+	key := metrics.RouteBackend{Parent: now.Parent, Route: way.Route, Backend: now.Parent}
 	if way.Plain() {
 		o.Metrics.RouteBackend(key).Inc()
 		return nil
@@ -148,7 +148,7 @@ func (o *Outbound) send(to *chosen, rules *rules, way *policy.Way) *relay.Error 
 		return &relay.Error{Status: http.StatusInternalServerError, Kind: "unexpected", Err: errors.New(backend.Failure)}
 	}
 	if backend.Addr != to.t.addr {
-		if to.t = rules.targets[backend.Addr]; to.t == nil {
+		if to.t = now.targets[backend.Addr]; to.t == nil {
 			return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "unexpected", Err: errForgotten}
 		}
 	}
