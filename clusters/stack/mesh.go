@@ -14,6 +14,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/fault"
 	meshchart "meshsim.dev/meshsim/fakemesh/chart"
+	meshcrds "meshsim.dev/meshsim/fakemesh/chart/crds"
 )
 
 // The meshes there are.
@@ -43,13 +44,13 @@ type meshWebhook struct {
 // Secret is where the chart looks for the certificate.
 func (w meshWebhook) Secret() string { return w.Service + "-k8s-tls" }
 
-// webhooks are those of a mesh: the stand-in has the injector's alone.
-func webhooks(mesh string) []meshWebhook {
-	all := []meshWebhook{{"proxyInjector", "linkerd-proxy-injector"}}
-	if mesh == MeshLinkerd {
-		all = append(all, meshWebhook{"profileValidator", "linkerd-sp-validator"}, meshWebhook{"policyValidator", "linkerd-policy-validator"})
+// webhooks are those of the mesh, be it Linkerd or its stand-in.
+func webhooks(string) []meshWebhook {
+	return []meshWebhook{
+		{"proxyInjector", "linkerd-proxy-injector"},
+		{"profileValidator", "linkerd-sp-validator"},
+		{"policyValidator", "linkerd-policy-validator"},
 	}
-	return all
 }
 
 func meshDeployments() []string {
@@ -117,7 +118,14 @@ func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []release{{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)}}, nil
+		crds, err := chartFromFS(meshcrds.FS, ".")
+		if err != nil {
+			return nil, err
+		}
+		return []release{
+			{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: map[string]any{}},
+			{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)},
+		}, nil
 	}
 	if err := linkerdImages(env, values); err != nil {
 		return nil, err

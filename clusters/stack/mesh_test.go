@@ -20,7 +20,7 @@ func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
 	require.Equal(t, "Fail", v["webhookFailurePolicy"])
 	require.Equal(t, map[string]any{"iptablesMode": "nft"}, v["proxyInit"])
 	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-proxy-injector"}, v["proxyInjector"])
-	require.NotContains(t, v, "policyValidator")
+	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
 	b.Env.Mesh = MeshLinkerd
 	v = meshValues(b.Env, "PEM", "legacy")
 	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
@@ -74,6 +74,16 @@ func TestLinkerdWithoutItsImagesIsNotInstalled(t *testing.T) {
 	b.Env.Mesh, b.Env.Images = MeshLinkerd, fakeImages{lacks: "linkerd-proxy"}
 	require.ErrorContains(t, mesh{}.Install(t.Context(), b.Env), "image linkerd-proxy is not in the bundle")
 	require.Empty(t, b.releases.calls)
+}
+
+func TestTheStandInsKindsComeBeforeItsControlPlane(t *testing.T) {
+	b := newBench(t)
+	releases, err := mesh{}.releases(b.Env, []byte("PEM"))
+	require.NoError(t, err)
+	require.Len(t, releases, 2)
+	require.Equal(t, []string{"linkerd-crds", "linkerd-control-plane"}, []string{releases[0].Name, releases[1].Name})
+	require.Equal(t, []string{"fakemesh-crds", "fakemesh"}, []string{releases[0].Chart.Name(), releases[1].Chart.Name()})
+	require.Empty(t, releases[0].Chart.CRDObjects(), "Helm never removes what is no template")
 }
 
 func TestTheMeshIsReadyWhenAnAnnotatedPodGetsAProxy(t *testing.T) {
