@@ -119,7 +119,7 @@ spec:
 		said = append(said, step.String())
 	}
 	require.Equal(t, []any{
-		&Install{"cert-manager"}, &Install{"vault"}, &Install{"issuer"}, &Install{"mesh"}, &MoveSecrets{},
+		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
 		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
 		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny"}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
 	}, options)

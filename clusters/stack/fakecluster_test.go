@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ type fakeCluster struct {
 
 // kinds that the fake serves: group/version → plural → kind; cluster-wide ones end in "!".
 var servedKinds = map[string]map[string]string{
-	"v1": {"namespaces": "Namespace!", "secrets": "Secret", "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount",
+	"v1": {"namespaces": "Namespace!", "nodes": "Node!", "secrets": "Secret", "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount",
 		"pods": "Pod", "services": "Service", "persistentvolumeclaims": "PersistentVolumeClaim", "events": "Event"},
 	"apps/v1": {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet"},
 	"rbac.authorization.k8s.io/v1": {"roles": "Role", "rolebindings": "RoleBinding",
@@ -46,6 +47,9 @@ var servedKinds = map[string]map[string]string{
 	"apiextensions.k8s.io/v1":         {"customresourcedefinitions": "CustomResourceDefinition!"},
 	"apiregistration.k8s.io/v1":       {"apiservices": "APIService!"},
 	"coordination.k8s.io/v1":          {"leases": "Lease"},
+	"policy/v1":                       {"poddisruptionbudgets": "PodDisruptionBudget"},
+	"policy.linkerd.io/v1beta1":       {"servers": "Server"},
+	"policy.linkerd.io/v1alpha1":      {"networkauthentications": "NetworkAuthentication", "authorizationpolicies": "AuthorizationPolicy"},
 	"admissionregistration.k8s.io/v1": {"validatingwebhookconfigurations": "ValidatingWebhookConfiguration!", "mutatingwebhookconfigurations": "MutatingWebhookConfiguration!"},
 }
 
@@ -102,6 +106,8 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 		f.write(w, path+"/"+nameOf(in), in)
 	case r.Method == http.MethodPut:
 		f.write(w, path, in)
+	case r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/merge-patch+json":
+		f.write(w, path, mergePatch(deepCopy(f.objects[path]), in))
 	case r.Method == http.MethodPatch:
 		merged := deepCopy(f.objects[path])
 		maps.Copy(merged, in)
@@ -116,7 +122,7 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 	case f.objects[path] != nil:
 		_ = json.NewEncoder(w).Encode(f.objects[path])
 	case isCollection(path):
-		_ = json.NewEncoder(w).Encode(object{"kind": "List", "apiVersion": "v1", "items": []any{}})
+		_ = json.NewEncoder(w).Encode(object{"kind": "List", "apiVersion": "v1", "items": f.items(path)})
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", path+" not found")
 	}
@@ -128,6 +134,36 @@ func (f *fakeCluster) write(w http.ResponseWriter, path string, o object) {
 		f.stored(path, o)
 	}
 	_ = json.NewEncoder(w).Encode(o)
+}
+
+// items lists what is stored right below a collection, by name.
+func (f *fakeCluster) items(collection string) []any {
+	found := []any{}
+	for _, path := range slices.Sorted(maps.Keys(f.objects)) {
+		if name, below := strings.CutPrefix(path, collection+"/"); below && !strings.Contains(name, "/") {
+			found = append(found, f.objects[path])
+		}
+	}
+	return found
+}
+
+// mergePatch is RFC 7386's: nothing for a key takes it away.
+func mergePatch(into, patch object) object {
+	for key, v := range patch {
+		switch inner, ok := v.(object); {
+		case v == nil:
+			delete(into, key)
+		case ok:
+			below, _ := into[key].(object)
+			if below == nil {
+				below = object{}
+			}
+			into[key] = mergePatch(below, inner)
+		default:
+			into[key] = v
+		}
+	}
+	return into
 }
 
 func nameOf(o object) string {
