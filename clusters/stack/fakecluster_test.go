@@ -122,7 +122,8 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 	case f.objects[path] != nil:
 		_ = json.NewEncoder(w).Encode(f.objects[path])
 	case isCollection(path):
-		_ = json.NewEncoder(w).Encode(object{"kind": "List", "apiVersion": "v1", "items": f.items(path)})
+		gv, kind := collectionOf(path)
+		_ = json.NewEncoder(w).Encode(object{"kind": kind + "List", "apiVersion": gv, "items": f.items(path)})
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", path+" not found")
 	}
@@ -179,13 +180,19 @@ func refuse(w http.ResponseWriter, code int, reason, message string) {
 }
 
 func isCollection(path string) bool {
+	gv, _ := collectionOf(path)
+	return gv != ""
+}
+
+// collectionOf tells what a collection's items are, nothing for another path.
+func collectionOf(path string) (groupVersion, kind string) {
 	last := path[strings.LastIndexByte(path, '/')+1:]
-	for _, kinds := range servedKinds {
-		if _, ok := kinds[last]; ok {
-			return true
+	for gv, kinds := range servedKinds {
+		if k, ok := kinds[last]; ok && (strings.HasPrefix(path, "/apis/"+gv+"/") || strings.HasPrefix(path, "/api/"+gv+"/")) {
+			return gv, strings.TrimSuffix(k, "!")
 		}
 	}
-	return false
+	return "", ""
 }
 
 // put stores an object without it being counted as a call.

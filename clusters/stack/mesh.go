@@ -69,6 +69,14 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 	if err := checkRoom(ctx, env); err != nil {
 		return err
 	}
+	anchor, err := TrustAnchor(ctx, env)
+	if err != nil {
+		return err
+	}
+	releases, err := m.releases(env, anchor)
+	if err != nil {
+		return err
+	}
 	if err := ensureNamespace(ctx, env, NamespaceMesh); err != nil {
 		return err
 	}
@@ -76,14 +84,6 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 		return err
 	}
 	if err := m.certificates(ctx, env); err != nil {
-		return err
-	}
-	anchor, err := TrustAnchor(ctx, env)
-	if err != nil {
-		return err
-	}
-	releases, err := m.releases(env, anchor)
-	if err != nil {
 		return err
 	}
 	for _, r := range releases {
