@@ -32,6 +32,8 @@ type fakeCluster struct {
 	bodies  []string
 	// stored is called for each object that is written, to play a controller.
 	stored func(path string, o object)
+	// fails says what a write is refused with, "" for nothing.
+	fails func(method, path string) string
 	// dryRun answers a dry-run create.
 	dryRun func(path string, o object) (object, error)
 }
@@ -88,6 +90,12 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 	path := r.URL.Path
 	var in object
 	_ = json.Unmarshal(body, &in)
+	if f.fails != nil && r.Method != http.MethodGet {
+		if why := f.fails(r.Method, path); why != "" {
+			refuse(w, http.StatusForbidden, "Forbidden", why)
+			return
+		}
+	}
 	switch {
 	case strings.HasSuffix(path, "/token"):
 		_ = json.NewEncoder(w).Encode(object{"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
@@ -230,6 +238,8 @@ func (f *fakeCluster) text() string {
 
 func discoveryDoc(path string) object {
 	switch path {
+	case "/version":
+		return object{"major": "1", "minor": "24", "gitVersion": "v1.24.17"}
 	case "/api":
 		return object{"kind": "APIVersions", "versions": []string{"v1"}}
 	case "/apis":

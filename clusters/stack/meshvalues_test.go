@@ -249,6 +249,8 @@ func TestAChartThatUsesItsValuesAsThePublishedOneDoesRendersTheMeshThatIsMeant(t
 		require.Equal(t, []string{linkerdCRDs, linkerdControlPlane}, []string{releases[0].Name, releases[1].Name}, "the kinds come first")
 		plane := releases[1]
 		found := render(t, plane.Chart, plane.Namespace, plane.Name, plane.Values)
+		require.Equal(t, found, render(t, plane.Chart, plane.Namespace, plane.Name, plane.Values),
+			"an upgrade that changes nothing makes no certificate anew (I8)")
 
 		require.Equal(t, "-----BEGIN CERTIFICATE-----", at(t, found["ConfigMap/linkerd-identity-trust-roots"], "data", "ca-bundle.crt"))
 		for name := range found {
