@@ -12,28 +12,6 @@ import (
 	"meshsim.dev/meshsim/clusters/kube"
 )
 
-func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
-	b := newBench(t)
-	v := meshValues(b.Env, "PEM", "nft")
-	require.Equal(t, "PEM", v["identityTrustAnchorsPEM"])
-	require.Equal(t, map[string]any{"issuer": map[string]any{"scheme": "kubernetes.io/tls"}}, v["identity"])
-	require.Equal(t, "Fail", v["webhookFailurePolicy"])
-	require.Equal(t, map[string]any{"iptablesMode": "nft"}, v["proxyInit"])
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-proxy-injector"}, v["proxyInjector"])
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
-	b.Env.Mesh = MeshLinkerd
-	v = meshValues(b.Env, "PEM", "legacy")
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-sp-validator"}, v["profileValidator"])
-	require.NoError(t, linkerdImages(b.Env, v))
-	require.Equal(t, "meshsim.local/linkerd-controller", v["controllerImage"])
-	require.Equal(t, "v1", v["controllerImageVersion"])
-	require.Equal(t, map[string]any{"name": "meshsim.local/linkerd-proxy", "version": "v1", "pullPolicy": "IfNotPresent"},
-		v["proxy"].(map[string]any)["image"])
-	require.Equal(t, 1, v["proxy"].(map[string]any)["cores"])
-	require.Equal(t, "legacy", v["proxyInit"].(map[string]any)["iptablesMode"])
-}
-
 func TestIptablesModeFollowsTheHostsKernel(t *testing.T) {
 	require.Equal(t, "nft", iptablesMode(fstest.MapFS{"proc/net/dev": {}}))
 	require.Equal(t, "legacy", iptablesMode(fstest.MapFS{"proc/net/ip_tables_names": {}}))
@@ -41,7 +19,7 @@ func TestIptablesModeFollowsTheHostsKernel(t *testing.T) {
 }
 
 func TestEveryWebhookHasACertificateOfItsServicesName(t *testing.T) {
-	text, err := webhookManifest(MeshLinkerd)
+	text, err := webhookManifest()
 	require.NoError(t, err)
 	objects, err := kube.Decode(text)
 	require.NoError(t, err)
@@ -76,16 +54,6 @@ func TestLinkerdWithoutItsImagesIsNotInstalled(t *testing.T) {
 	require.Empty(t, b.releases.calls)
 }
 
-func TestTheStandInsKindsComeBeforeItsControlPlane(t *testing.T) {
-	b := newBench(t)
-	releases, err := mesh{}.releases(b.Env, []byte("PEM"))
-	require.NoError(t, err)
-	require.Len(t, releases, 2)
-	require.Equal(t, []string{"linkerd-crds", "linkerd-control-plane"}, []string{releases[0].Name, releases[1].Name})
-	require.Equal(t, []string{"fakemesh-crds", "fakemesh"}, []string{releases[0].Chart.Name(), releases[1].Chart.Name()})
-	require.Empty(t, releases[0].Chart.CRDObjects(), "Helm never removes what is no template")
-}
-
 func TestTheMeshIsReadyWhenAnAnnotatedPodGetsAProxy(t *testing.T) {
 	b := newBench(t)
 	for _, name := range meshDeployments() {
@@ -108,19 +76,6 @@ func TestTheMeshIsReadyWhenAnAnnotatedPodGetsAProxy(t *testing.T) {
 	}
 	require.NoError(t, mesh{}.Ready(t.Context(), b.Env))
 	require.Equal(t, 3, asked)
-}
-
-func TestRemovingTheMeshTakesItsCertificates(t *testing.T) {
-	b := newBench(t)
-	require.NoError(t, ensureNamespace(t.Context(), b.Env, NamespaceMesh))
-	require.NoError(t, mesh{}.certificates(t.Context(), b.Env))
-	for _, s := range []string{"linkerd-webhook-ca", "linkerd-proxy-injector-k8s-tls"} {
-		b.cluster.put("/api/v1/namespaces/linkerd/secrets/"+s, object{"kind": "Secret"})
-	}
-	for range 2 {
-		require.NoError(t, mesh{}.Remove(t.Context(), b.Env))
-	}
-	require.Equal(t, []string{"/api/v1/namespaces/linkerd", "/api/v1/namespaces/vault/secrets/vault-tls"}, b.cluster.paths())
 }
 
 func TestAccessIsByGroupAndNamespace(t *testing.T) {
@@ -153,7 +108,7 @@ func TestAccessIsByGroupAndNamespace(t *testing.T) {
 
 func TestNamespacesKeepVaultOutOfTheMeshAndPodsWithinTheirLevel(t *testing.T) {
 	tests := map[string]map[string]string{
-		"linkerd":      {"pod-security.kubernetes.io/enforce": "privileged", admissionLabel: "disabled"},
+		"linkerd":      {"pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "baseline"},
 		"cert-manager": {"pod-security.kubernetes.io/enforce": "restricted", admissionLabel: "disabled"},
 		"vault":        {"pod-security.kubernetes.io/enforce": "baseline", admissionLabel: "disabled"},
 		"prod-app":     {"pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "baseline"},
