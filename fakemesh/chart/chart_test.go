@@ -172,6 +172,7 @@ func TestTheWebhookFailsOpenOrClosedAndSparesTheStack(t *testing.T) {
 	w := decode[admissionv1.MutatingWebhookConfiguration](t, docs, "MutatingWebhookConfiguration/linkerd-proxy-injector-webhook-config")
 	require.Equal(t, admissionv1.Fail, *w.Webhooks[0].FailurePolicy)
 	require.NotEmpty(t, w.Webhooks[0].ClientConfig.CABundle)
+	require.Equal(t, []string{"pods", "services"}, w.Webhooks[0].Rules[0].Resources)
 	require.Equal(t, []string{"kube-system", "cert-manager", "vault", "linkerd"}, w.Webhooks[0].NamespaceSelector.MatchExpressions[1].Values)
 	secret := decode[corev1.Secret](t, docs, "Secret/linkerd-proxy-injector-k8s-tls")
 	require.Equal(t, w.Webhooks[0].ClientConfig.CABundle, secret.Data["tls.crt"])
@@ -197,6 +198,20 @@ func TestWebhookCertificatesCanComeFromCertManager(t *testing.T) {
 	require.NotContains(t, docs, "Secret/linkerd-proxy-injector-k8s-tls")
 }
 
+func TestTheIssuerCanBeTheChartsAndTheAnchorsSomebodyElses(t *testing.T) {
+	docs, err := render(t, map[string]any{"identity": map[string]any{
+		"externalCA": true,
+		"issuer":     map[string]any{"scheme": "linkerd.io/tls", "tls": map[string]any{"crtPEM": "CERT\n", "keyPEM": "KEY\n"}},
+	}})
+	require.NoError(t, err)
+	require.NotContains(t, docs, "ConfigMap/linkerd-identity-trust-roots")
+	secret := decode[corev1.Secret](t, docs, "Secret/linkerd-identity-issuer")
+	require.Equal(t, map[string]string{"crt.pem": "CERT", "key.pem": "KEY"}, secret.StringData)
+	require.NotContains(t, docs["ConfigMap/linkerd-config"], "KEY", "the key stands nowhere else")
+	identity := decode[appsv1.Deployment](t, docs, "Deployment/linkerd-identity")
+	require.Contains(t, identity.Spec.Template.Spec.Containers[0].Args, "--issuer-scheme=linkerd.io/tls")
+}
+
 func TestHighAvailabilityHasBudgetsAndAntiAffinity(t *testing.T) {
 	docs, err := render(t, map[string]any{
 		"identityTrustAnchorsPEM": anchors, "controllerReplicas": 3,
@@ -218,7 +233,8 @@ func TestWhatTheStandInCannotDoIsRefused(t *testing.T) {
 		says   string
 	}{
 		"no anchors":     {map[string]any{}, "identityTrustAnchorsPEM is needed"},
-		"another scheme": {map[string]any{"identityTrustAnchorsPEM": anchors, "identity": map[string]any{"issuer": map[string]any{"scheme": "linkerd.io/tls"}}}, "only kubernetes.io/tls"},
+		"another scheme": {map[string]any{"identityTrustAnchorsPEM": anchors, "identity": map[string]any{"issuer": map[string]any{"scheme": "spiffe"}}}, "only kubernetes.io/tls and linkerd.io/tls"},
+		"no issuer":      {map[string]any{"identityTrustAnchorsPEM": anchors, "identity": map[string]any{"issuer": map[string]any{"scheme": "linkerd.io/tls"}}}, "identity.issuer.tls.crtPEM is needed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := render(t, tc.values)

@@ -71,6 +71,8 @@ const (
 	AnnotationMemoryRequest    = config + "proxy-memory-request"
 	AnnotationMemoryLimit      = config + "proxy-memory-limit"
 	AnnotationLogLevel         = config + "proxy-log-level"
+	AnnotationInboundConnect   = config + "proxy-inbound-connect-timeout"
+	AnnotationOutboundConnect  = config + "proxy-outbound-connect-timeout"
 	AnnotationAlphaWaitSeconds = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds"
 )
 
@@ -94,6 +96,7 @@ const (
 	EnvSkipInbound         = "LINKERD2_PROXY_INBOUND_PORTS_SKIPPED"
 	EnvProbes              = "LINKERD2_PROXY_INBOUND_AUTHORIZED_PROBES"
 	EnvCores               = "LINKERD2_PROXY_CORES"
+	EnvIngress             = "LINKERD2_PROXY_INGRESS_MODE"
 	EnvGracePeriod         = "LINKERD2_PROXY_SHUTDOWN_GRACE_PERIOD"
 	EnvPodName             = "_pod_name"
 	EnvPodNamespace        = "_pod_ns"

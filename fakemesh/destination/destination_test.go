@@ -274,8 +274,11 @@ func TestWhatIsNoPodAndNoServiceIsUnknown(t *testing.T) {
 	c.pods.Add(done)
 	c.services.Add(service("web", "10.96.0.1", nil))
 	for _, addr := range []string{"172.18.0.2:80", "10.1.0.9:80", "1.2.3.4:443", "10.96.0.1:1234"} {
-		require.Equal(t, meshapi.Destinations_UNKNOWN, c.follow(addr).until(has(0)).Kind, addr)
+		got := c.follow(addr).until(has(0))
+		require.Equal(t, meshapi.Destinations_UNKNOWN, got.Kind, addr)
+		require.False(t, got.Opaque, addr)
 	}
+	require.True(t, c.follow("1.2.3.4:5432").until(has(0)).Opaque, "the mesh's opaque ports are so wherever they are")
 }
 
 func TestAnAddressThatGoesToAnotherPodIsTheNewerOnes(t *testing.T) {

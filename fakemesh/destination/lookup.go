@@ -36,7 +36,7 @@ func (x *Index) lookup(addr netip.AddrPort) (*meshapi.Destinations, hub.Keys) {
 			Opaque: e.Opaque, Endpoints: []*meshapi.Endpoint{e},
 		}, keys
 	}
-	return &meshapi.Destinations{}, keys
+	return &meshapi.Destinations{Opaque: x.settings.OpaquePorts.Has(addr.Port())}, keys
 }
 
 func (x *Index) serviceAt(ip string) *corev1.Service {

@@ -292,6 +292,39 @@ func TestANewIssuerIsTakenWithoutARestartAndABadOneIsSkipped(t *testing.T) {
 	require.Contains(t, x.diary.reasons(), "!IssuerValidationFailed")
 }
 
+func TestAnIssuerWithAKeyThatIsNotP256IsSkippedAsWell(t *testing.T) {
+	x := start(t, meshtest.Spec{})
+	first := x.s.current().cert
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	writeIssuer(t, x.dir, x.root.Issue(t, "rsa", meshtest.Spec{Key: rsaKey}))
+	x.s.Reload()
+	require.Equal(t, []string{"!IssuerValidationFailed", "!IssuerUpdateSkipped"}, x.diary.reasons())
+	require.True(t, x.s.current().cert.Equal(first))
+	_, err = x.s.Certify(context.Background(), &meshapi.CertifyRequest{Identity: web, Token: []byte("of-web"), CertificateSigningRequest: request(t, meshtest.Key(t), nil)})
+	require.NoError(t, err, "the one before it goes on signing")
+}
+
+func TestBothSchemesOfTheIssuersSecretAreRead(t *testing.T) {
+	root := meshtest.Root(t, "root")
+	issuer := root.Issue(t, "i", meshtest.Spec{})
+	cert, key := issuer.PEM(t)
+	for scheme, names := range map[string][2]string{"kubernetes.io/tls": {"tls.crt", "tls.key"}, "linkerd.io/tls": {"crt.pem", "key.pem"}} {
+		parsed, err := ParseScheme(scheme)
+		require.NoError(t, err)
+		dir := t.TempDir()
+		before := fingerprint(dir, parsed)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, names[0]), cert, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, names[1]), key, 0o600))
+		require.NotEqual(t, before, fingerprint(dir, parsed), "a change is seen")
+		got, err := LoadIssuer(dir, parsed, root.Pool(), 0, time.Now())
+		require.NoError(t, err)
+		require.True(t, got.Certificate().Equal(issuer.Cert))
+	}
+	_, err := ParseScheme("spiffe")
+	require.ErrorContains(t, err, "want kubernetes.io/tls or linkerd.io/tls")
+}
+
 func TestTheServersOwnCertificateIsRenewed(t *testing.T) {
 	x := start(t, meshtest.Spec{NotAfter: time.Now().Add(90 * 24 * time.Hour)})
 	first, err := x.s.ServerCertificate(web)

@@ -23,6 +23,33 @@ type Validity struct {
 	ClockSkew time.Duration // allowance on both ends
 }
 
+// Scheme says under which names the issuer's Secret holds certificate and key.
+type Scheme string
+
+// The schemes of Linkerd's chart.
+const (
+	SchemeKubernetes Scheme = "kubernetes.io/tls"
+	SchemeLinkerd    Scheme = "linkerd.io/tls"
+)
+
+// ParseScheme reads the value identity.issuer.scheme of the chart.
+func ParseScheme(text string) (Scheme, error) {
+	switch s := Scheme(text); s {
+	case SchemeKubernetes, SchemeLinkerd:
+		return s, nil
+	default:
+		return "", fmt.Errorf("%q is no issuer scheme: want %s or %s", text, SchemeKubernetes, SchemeLinkerd)
+	}
+}
+
+// files are those of the certificate and of the key.
+func (s Scheme) files() (cert, key string) {
+	if s == SchemeLinkerd {
+		return "crt.pem", "key.pem"
+	}
+	return "tls.crt", "tls.key"
+}
+
 // Issuer is a CA certificate with its key.
 type Issuer struct {
 	cert  *x509.Certificate
@@ -36,14 +63,15 @@ func (i *Issuer) Certificate() *x509.Certificate { return i.cert }
 // errUntrusted marks an issuer that is well made but leads to no anchor.
 var errUntrusted = errors.New("the issuer does not chain to the trust anchors")
 
-// LoadIssuer reads tls.crt and tls.key of a folder and checks that it is a CA
+// LoadIssuer reads the files of a scheme in a folder and checks that it is a CA
 // with an ECDSA P-256 key, valid now, that chains to roots.
-func LoadIssuer(dir string, roots *x509.CertPool, skew time.Duration, now time.Time) (*Issuer, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, "tls.crt"))
+func LoadIssuer(dir string, scheme Scheme, roots *x509.CertPool, skew time.Duration, now time.Time) (*Issuer, error) {
+	certFile, keyFile := scheme.files()
+	certPEM, err := os.ReadFile(filepath.Join(dir, certFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the issuer's certificate: %w", err)
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, "tls.key"))
+	keyPEM, err := os.ReadFile(filepath.Join(dir, keyFile))
 	if err != nil {
 		return nil, fmt.Errorf("read the issuer's key: %w", err)
 	}

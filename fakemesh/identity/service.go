@@ -48,6 +48,7 @@ const (
 // Options say how Service works.
 type Options struct {
 	IssuerDir   string
+	Scheme      Scheme // "" is SchemeKubernetes
 	Roots       *x509.CertPool
 	TrustDomain string
 	Validity    Validity
@@ -74,7 +75,7 @@ func NewService(o Options) (*Service, error) {
 		o.Now = time.Now
 	}
 	s := &Service{o: o}
-	issuer, err := LoadIssuer(o.IssuerDir, o.Roots, o.Validity.ClockSkew, o.Now())
+	issuer, err := LoadIssuer(o.IssuerDir, o.Scheme, o.Roots, o.Validity.ClockSkew, o.Now())
 	if err != nil {
 		o.Recorder.Issuer(true, ReasonValidationFailed, err.Error())
 		return nil, fmt.Errorf("load the issuer: %w", err)
@@ -86,7 +87,7 @@ func NewService(o Options) (*Service, error) {
 // Reload reads the issuer again and takes it when it is good; a bad one is
 // told by an event and the old one stays.
 func (s *Service) Reload() {
-	issuer, err := LoadIssuer(s.o.IssuerDir, s.o.Roots, s.o.Validity.ClockSkew, s.o.Now())
+	issuer, err := LoadIssuer(s.o.IssuerDir, s.o.Scheme, s.o.Roots, s.o.Validity.ClockSkew, s.o.Now())
 	if err != nil {
 		s.o.Log.Warn("the new issuer is not used", "error", err)
 		s.o.Recorder.Issuer(true, ReasonValidationFailed, err.Error())

@@ -14,19 +14,20 @@ import (
 func (s *Service) Watch(ctx context.Context, interval time.Duration) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	seen := fingerprint(s.o.IssuerDir)
+	read := func() [32]byte { return fingerprint(s.o.IssuerDir, s.o.Scheme) }
+	seen := read()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		now := fingerprint(s.o.IssuerDir)
+		now := read()
 		if now == seen {
 			continue
 		}
 		// Half of a swap must not be taken for the new issuer.
-		if again := fingerprint(s.o.IssuerDir); again != now {
+		if again := read(); again != now {
 			continue
 		}
 		seen = now
@@ -34,9 +35,10 @@ func (s *Service) Watch(ctx context.Context, interval time.Duration) {
 	}
 }
 
-func fingerprint(dir string) [32]byte {
+func fingerprint(dir string, scheme Scheme) [32]byte {
 	h := sha256.New()
-	for _, name := range []string{"tls.crt", "tls.key"} {
+	cert, key := scheme.files()
+	for _, name := range []string{cert, key} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			h.Write([]byte(err.Error()))

@@ -3,17 +3,8 @@ package injector
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
-	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"sigs.k8s.io/yaml"
-
-	"meshsim.dev/meshsim/fakemesh/contract"
-	"meshsim.dev/meshsim/fakemesh/policy"
-	"meshsim.dev/meshsim/fakemesh/ports"
 )
 
 // Config is what the chart says of proxies: the part of the ConfigMap
@@ -80,102 +71,4 @@ func ParseConfig(text []byte) (*Config, error) {
 		c.IdentityTrustDomain = c.ClusterDomain
 	}
 	return c, nil
-}
-
-// podSettings are the defaults with a pod's and its namespace's overrides.
-type podSettings struct {
-	policy         string
-	opaque         string
-	skipInbound    string
-	skipOutbound   string
-	await          bool
-	grace          string
-	waitBeforeExit int
-	logLevel       string
-	resources      corev1.ResourceRequirements
-}
-
-// settingsFor reads the overrides. Those on the pod win over the namespace's.
-// A value that says nothing sensible is an error: a pod that runs otherwise
-// than its annotation says is worse than one that does not start.
-func settingsFor(c *Config, pod, namespace map[string]string) (podSettings, error) {
-	get := func(key, fallback string) string {
-		if v, ok := pod[key]; ok {
-			return v
-		}
-		if v, ok := namespace[key]; ok {
-			return v
-		}
-		return fallback
-	}
-	s := podSettings{
-		policy:       get(contract.AnnotationDefaultPolicy, c.Proxy.DefaultInboundPolicy),
-		opaque:       get(contract.AnnotationOpaquePorts, c.Proxy.OpaquePorts),
-		skipInbound:  get(contract.AnnotationSkipInbound, c.ProxyInit.IgnoreInboundPorts),
-		skipOutbound: get(contract.AnnotationSkipOutbound, c.ProxyInit.IgnoreOutboundPorts),
-		grace:        get(contract.AnnotationGracePeriod, c.Proxy.ShutdownGracePeriod),
-		logLevel:     get(contract.AnnotationLogLevel, c.Proxy.LogLevel),
-	}
-	if _, err := policy.ParseDefault(s.policy); err != nil {
-		return s, fmt.Errorf("annotation %s: %w", contract.AnnotationDefaultPolicy, err)
-	}
-	for key, text := range map[string]string{
-		contract.AnnotationOpaquePorts: s.opaque,
-		contract.AnnotationSkipInbound: s.skipInbound, contract.AnnotationSkipOutbound: s.skipOutbound,
-	} {
-		if _, err := ports.Parse(text); err != nil {
-			return s, fmt.Errorf("annotation %s: %w", key, err)
-		}
-	}
-	if d, err := time.ParseDuration(s.grace); err != nil || d < 0 {
-		return s, fmt.Errorf("annotation %s: %q is no duration", contract.AnnotationGracePeriod, s.grace)
-	}
-	if err := s.readAwait(get, c); err != nil {
-		return s, err
-	}
-	return s, s.readResources(get, c)
-}
-
-func (s *podSettings) readAwait(get func(key, fallback string) string, c *Config) error {
-	fallback := contract.InjectDisabled
-	if c.Proxy.Await {
-		fallback = contract.InjectEnabled
-	}
-	await := get(contract.AnnotationProxyAwait, fallback)
-	if !slices.Contains([]string{contract.InjectEnabled, contract.InjectDisabled}, await) {
-		return fmt.Errorf("annotation %s: %q is neither enabled nor disabled", contract.AnnotationProxyAwait, await)
-	}
-	s.await = await == contract.InjectEnabled
-	wait := get(contract.AnnotationAlphaWaitSeconds, strconv.Itoa(c.Proxy.WaitBeforeExitSeconds))
-	n, err := strconv.Atoi(wait)
-	if err != nil || n < 0 {
-		return fmt.Errorf("annotation %s: %q is no number of seconds", contract.AnnotationAlphaWaitSeconds, wait)
-	}
-	s.waitBeforeExit = n
-	return nil
-}
-
-func (s *podSettings) readResources(get func(key, fallback string) string, c *Config) error {
-	s.resources = corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
-	for _, r := range []struct {
-		key, fallback string
-		into          corev1.ResourceList
-		name          corev1.ResourceName
-	}{
-		{contract.AnnotationCPURequest, c.Proxy.Resources.CPU.Request, s.resources.Requests, corev1.ResourceCPU},
-		{contract.AnnotationCPULimit, c.Proxy.Resources.CPU.Limit, s.resources.Limits, corev1.ResourceCPU},
-		{contract.AnnotationMemoryRequest, c.Proxy.Resources.Memory.Request, s.resources.Requests, corev1.ResourceMemory},
-		{contract.AnnotationMemoryLimit, c.Proxy.Resources.Memory.Limit, s.resources.Limits, corev1.ResourceMemory},
-	} {
-		text := get(r.key, r.fallback)
-		if text == "" {
-			continue
-		}
-		q, err := resource.ParseQuantity(text)
-		if err != nil {
-			return fmt.Errorf("annotation %s: %q is no quantity", r.key, text)
-		}
-		r.into[r.name] = q
-	}
-	return nil
 }

@@ -166,8 +166,11 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 		{Name: contract.EnvOpaquePorts, Value: s.opaque},
 		{Name: contract.EnvProbes, Value: probesOf(in.pod)},
 		{Name: contract.EnvGracePeriod, Value: s.grace},
-		{Name: contract.EnvInboundConnTimeout, Value: in.config.Proxy.InboundConnectTimeout},
-		{Name: contract.EnvOutboundConnTimeout, Value: in.config.Proxy.OutboundConnectTimeout},
+		{Name: contract.EnvInboundConnTimeout, Value: s.inboundConnect},
+		{Name: contract.EnvOutboundConnTimeout, Value: s.outboundConnect},
+	}
+	if s.ingress {
+		env = append(env, corev1.EnvVar{Name: contract.EnvIngress, Value: "true"})
 	}
 	if cores := in.config.Proxy.Cores; cores > 0 {
 		env = append(env, corev1.EnvVar{Name: contract.EnvCores, Value: strconv.Itoa(cores)})

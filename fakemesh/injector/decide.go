@@ -9,24 +9,25 @@ import (
 	"meshsim.dev/meshsim/fakemesh/contract"
 )
 
-// decide says whether a pod gets a proxy, and if not, why.
+// decide says whether a pod gets a proxy, and if not, why. The pod's own word
+// counts for more than its namespace's.
 func decide(pod *corev1.Pod, namespace map[string]string) (inject bool, reason string) {
-	value, where := pod.Annotations[contract.AnnotationInject], "pod"
-	if value == "" {
-		value, where = namespace[contract.AnnotationInject], "namespace"
-	}
-	switch value {
-	case contract.InjectEnabled, contract.InjectIngress:
-	case "", contract.InjectDisabled:
-		if value == "" {
-			return false, fmt.Sprintf("neither the pod nor its namespace has the annotation %s: %s", contract.AnnotationInject, contract.InjectEnabled)
+	own, outer := pod.Annotations[contract.AnnotationInject], namespace[contract.AnnotationInject]
+	for _, x := range [][2]string{{"namespace", outer}, {"pod", own}} {
+		if !slices.Contains([]string{"", contract.InjectEnabled, contract.InjectDisabled, contract.InjectIngress}, x[1]) {
+			return false, fmt.Sprintf("the %s's annotation %s has the unknown value %q", x[0], contract.AnnotationInject, x[1])
 		}
-		return false, fmt.Sprintf("%s: %s on the %s", contract.AnnotationInject, value, where)
-	default:
-		return false, fmt.Sprintf("the %s's annotation %s has the unknown value %q", where, contract.AnnotationInject, value)
+	}
+	switch {
+	case own == contract.InjectDisabled:
+		return false, fmt.Sprintf("%s: %s on the pod", contract.AnnotationInject, own)
+	case own == "" && outer == contract.InjectDisabled:
+		return false, fmt.Sprintf("%s: %s on the namespace", contract.AnnotationInject, outer)
+	case own == "" && outer == "":
+		return false, fmt.Sprintf("neither the pod nor its namespace has the annotation %s: %s", contract.AnnotationInject, contract.InjectEnabled)
 	}
 	if pod.Spec.HostNetwork {
-		return false, "the pod uses the host's network (hostNetwork)"
+		return false, "the pod uses the host's network (hostNetwork is enabled)"
 	}
 	isMesh := func(c corev1.Container) bool {
 		return c.Name == contract.ContainerProxy || c.Name == contract.ContainerInit

@@ -20,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
@@ -55,10 +56,13 @@ func (c cluster) Namespace(_ context.Context, name string) (*corev1.Namespace, e
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: c.annotations}}, c.err
 }
 
-// owners finds every pod's Deployment.
+// owners finds every pod's Deployment, unless the pod is a Job's.
 type owners struct{ err error }
 
-func (o owners) Of(context.Context, string, *metav1.ObjectMeta) (kubeapi.Owner, error) {
+func (o owners) Of(_ context.Context, _ string, meta *metav1.ObjectMeta) (kubeapi.Owner, error) {
+	if ref := metav1.GetControllerOf(meta); ref != nil && ref.Kind != "ReplicaSet" {
+		return kubeapi.Owner{APIVersion: ref.APIVersion, Kind: ref.Kind, Name: ref.Name}, o.err
+	}
 	return kubeapi.Owner{APIVersion: "apps/v1", Kind: "Deployment", Name: "web"}, o.err
 }
 
@@ -67,10 +71,6 @@ type diary struct{ lines []string }
 
 func (d *diary) Normal(ref *corev1.ObjectReference, reason, message string) {
 	d.lines = append(d.lines, "Normal "+ref.Kind+"/"+ref.Name+" "+reason+": "+message)
-}
-
-func (d *diary) Warning(ref *corev1.ObjectReference, reason, message string) {
-	d.lines = append(d.lines, "Warning "+ref.Kind+"/"+ref.Name+" "+reason+": "+message)
 }
 
 func webhook(t *testing.T, c cluster) (*Webhook, *diary) {
@@ -107,6 +107,8 @@ func TestPodsAreInjectedAsTheGoldenFilesShow(t *testing.T) {
 		"deployment": inject,
 		"overrides":  inject,
 		"bare":       nil,
+		"job":        inject,
+		"ingress":    {"linkerd.io/inject": "ingress"},
 		"inherited": {
 			"linkerd.io/inject": "enabled", "config.linkerd.io/default-inbound-policy": "cluster-authenticated",
 			"config.linkerd.io/skip-inbound-ports": "8080", "config.alpha.linkerd.io/proxy-wait-before-exit-seconds": "8", "unrelated": "x",
@@ -132,7 +134,8 @@ func TestPodsAreInjectedAsTheGoldenFilesShow(t *testing.T) {
 			want, err := os.ReadFile(golden)
 			require.NoError(t, err)
 			require.Equal(t, string(want), string(got))
-			require.Equal(t, []string{"Normal Deployment/web Injected: the proxy was injected"}, d.lines)
+			require.Len(t, d.lines, 1)
+			require.Contains(t, d.lines[0], "Injected: the proxy was injected")
 		})
 	}
 }
@@ -154,11 +157,12 @@ func TestPodsThatStayAsTheyAre(t *testing.T) {
 		pod  func(*corev1.Pod)
 		says string
 	}{
-		"nobody asked":          {nil, func(*corev1.Pod) {}, "neither the pod nor its namespace has the annotation linkerd.io/inject: enabled"},
-		"the pod does not want": {enabled, annotate("disabled"), "linkerd.io/inject: disabled on the pod"},
-		"the namespace says so": {map[string]string{"linkerd.io/inject": "disabled"}, func(*corev1.Pod) {}, "linkerd.io/inject: disabled on the namespace"},
-		"a value nobody knows":  {enabled, annotate("yes"), `the pod's annotation linkerd.io/inject has the unknown value "yes"`},
-		"the host's network":    {enabled, func(p *corev1.Pod) { p.Spec.HostNetwork = true }, "hostNetwork"},
+		"nobody asked":                           {nil, func(*corev1.Pod) {}, "neither the pod nor its namespace has the annotation linkerd.io/inject: enabled"},
+		"the pod does not want":                  {enabled, annotate("disabled"), "linkerd.io/inject: disabled on the pod"},
+		"the namespace says so":                  {map[string]string{"linkerd.io/inject": "disabled"}, func(*corev1.Pod) {}, "linkerd.io/inject: disabled on the namespace"},
+		"a value nobody knows":                   {enabled, annotate("yes"), `the pod's annotation linkerd.io/inject has the unknown value "yes"`},
+		"a value nobody knows, of the namespace": {map[string]string{"linkerd.io/inject": "true"}, annotate("enabled"), `the namespace's annotation linkerd.io/inject has the unknown value "true"`},
+		"the host's network":                     {enabled, func(p *corev1.Pod) { p.Spec.HostNetwork = true }, "hostNetwork"},
 		"a proxy is there": {enabled, func(p *corev1.Pod) {
 			p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "linkerd-proxy"})
 		}, "has a proxy already"},
@@ -176,27 +180,111 @@ func TestPodsThatStayAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestPodsWhoseWishesMakeNoSenseAreRefused(t *testing.T) {
+func TestWishesThatMakeNoSenseAreToldInTheLogAndTheDefaultsStay(t *testing.T) {
 	for annotation, value := range map[string]string{
 		"config.linkerd.io/default-inbound-policy":               "everyone",
 		"config.linkerd.io/opaque-ports":                         "mysql",
-		"config.linkerd.io/skip-inbound-ports":                   "99999",
-		"config.linkerd.io/skip-outbound-ports":                  "5-4",
 		"config.linkerd.io/proxy-await":                          "yes",
 		"config.linkerd.io/shutdown-grace-period":                "soon",
+		"config.linkerd.io/proxy-inbound-connect-timeout":        "1",
+		"config.linkerd.io/proxy-outbound-connect-timeout":       "-1s",
 		"config.linkerd.io/proxy-cpu-request":                    "half",
 		"config.linkerd.io/proxy-memory-limit":                   "lots",
 		"config.alpha.linkerd.io/proxy-wait-before-exit-seconds": "-1",
 	} {
 		t.Run(annotation, func(t *testing.T) {
+			c, err := ParseConfig([]byte(values))
+			require.NoError(t, err)
+			plain, none := settingsFor(c, nil, nil)
+			require.Empty(t, none)
+			for _, where := range [][2]map[string]string{{{annotation: value}, nil}, {nil, {annotation: value}}} {
+				got, ignored := settingsFor(c, where[0], where[1])
+				require.Equal(t, plain, got)
+				require.Len(t, ignored, 1)
+				require.Contains(t, ignored[0], "annotation "+annotation+": ")
+			}
+
 			w, d := webhook(t, cluster{annotations: map[string]string{"linkerd.io/inject": "enabled"}})
+			var log bytes.Buffer
+			w.Log = slog.New(slog.NewTextHandler(&log, nil))
 			raw, err := json.Marshal(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{annotation: value}}})
 			require.NoError(t, err)
-			res := review(t, w, raw)
-			require.False(t, res.Allowed)
-			require.Contains(t, res.Result.Message, "annotation "+annotation)
-			require.Contains(t, d.lines[0], "Warning Deployment/web InjectionSkipped")
+			require.NotEmpty(t, review(t, w, raw).Patch)
+			require.Contains(t, log.String(), "annotation "+annotation)
+			require.Contains(t, d.lines[0], "Injected")
 		})
+	}
+}
+
+func TestPortsToSkipThatMakeNoSenseReachTheInitContainerWhichDoesNotAcceptThem(t *testing.T) {
+	c, err := ParseConfig([]byte(values))
+	require.NoError(t, err)
+	s, ignored := settingsFor(c, map[string]string{"config.linkerd.io/skip-inbound-ports": "99999", "config.linkerd.io/skip-outbound-ports": "5-4"}, nil)
+	require.Empty(t, ignored)
+	args := initContainer(input{config: c}, s).Args
+	require.Contains(t, args, "--inbound-ports-to-ignore=4190,4191,99999")
+	require.Contains(t, args, "--outbound-ports-to-ignore=5-4")
+}
+
+func TestServicesInheritOpaquePorts(t *testing.T) {
+	port := func(port int32, target intstr.IntOrString) corev1.ServicePort {
+		return corev1.ServicePort{Port: port, TargetPort: target}
+	}
+	for name, tc := range map[string]struct {
+		own, namespace map[string]string
+		ports          []corev1.ServicePort
+		want           string
+	}{
+		"of the namespace":                      {nil, map[string]string{"config.linkerd.io/opaque-ports": "6432"}, []corev1.ServicePort{port(80, intstr.IntOrString{})}, "6432"},
+		"not when it has its own":               {map[string]string{"config.linkerd.io/opaque-ports": ""}, map[string]string{"config.linkerd.io/opaque-ports": "6432"}, nil, ""},
+		"of the mesh, as far as it leads there": {nil, nil, []corev1.ServicePort{port(80, intstr.FromInt32(8080)), port(15432, intstr.FromInt32(5432)), port(25, intstr.IntOrString{})}, "15432,25"},
+		"none where it leads to none":           {nil, nil, []corev1.ServicePort{port(5432, intstr.FromString("pg")), port(80, intstr.FromInt32(8080))}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, d := webhook(t, cluster{annotations: tc.namespace})
+			raw, err := json.Marshal(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "db", Annotations: tc.own}, Spec: corev1.ServiceSpec{Ports: tc.ports}})
+			require.NoError(t, err)
+			res := w.Review(context.Background(), &admissionv1.AdmissionRequest{
+				Namespace: "prod-app", Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Service"}, Object: runtime.RawExtension{Raw: raw},
+			})
+			require.True(t, res.Allowed)
+			require.Empty(t, d.lines)
+			if tc.want == "" {
+				require.Empty(t, res.Patch)
+				return
+			}
+			p, err := jsonpatch.DecodePatch(res.Patch)
+			require.NoError(t, err)
+			patched, err := p.Apply(raw)
+			require.NoError(t, err)
+			var svc corev1.Service
+			require.NoError(t, json.Unmarshal(patched, &svc))
+			require.Equal(t, tc.want, svc.Annotations["config.linkerd.io/opaque-ports"])
+		})
+	}
+}
+
+func TestAPodWithoutAProxyStillTellsItsOpaquePorts(t *testing.T) {
+	w, d := webhook(t, cluster{})
+	raw := []byte(`{"spec":{"containers":[{"name":"db","ports":[{"containerPort":5432},{"containerPort":8080}]}]}}`)
+	res := review(t, w, raw)
+	require.JSONEq(t, `[{"op":"add","path":"/metadata/annotations","value":{}},
+		{"op":"add","path":"/metadata/annotations/config.linkerd.io~1opaque-ports","value":"5432"}]`, string(res.Patch))
+	require.Contains(t, d.lines[0], "InjectionSkipped")
+}
+
+func TestAPodOfAKindOfOwnerThatNoLabelNamesHasNone(t *testing.T) {
+	for kind, want := range map[string]string{
+		"Deployment": "linkerd.io/proxy-deployment", "StatefulSet": "linkerd.io/proxy-statefulset", "DaemonSet": "linkerd.io/proxy-daemonset",
+		"Job": "linkerd.io/proxy-job", "ReplicaSet": "linkerd.io/proxy-replicaset", "ReplicationController": "linkerd.io/proxy-replicationcontroller",
+		"Pod": "", "Rollout": "",
+	} {
+		got := labels(input{namespace: "prod-app", owner: kubeapi.Owner{Kind: kind, Name: "web"}})
+		wantAll := map[string]string{"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/workload-ns": "prod-app"}
+		if want != "" {
+			wantAll[want] = "web"
+		}
+		require.Equal(t, wantAll, got, kind)
 	}
 }
 
@@ -268,10 +356,7 @@ func FuzzReview(f *testing.F) {
 		if json.Unmarshal(raw, pod) != nil {
 			return
 		}
-		ops, err := patch(input{config: config, anchors: "pem", pod: pod, namespace: "prod-app"})
-		if err != nil {
-			return
-		}
+		ops, _ := patch(input{config: config, anchors: "pem", pod: pod, namespace: "prod-app"})
 		if _, err := json.Marshal(ops); err != nil {
 			t.Fatal(err)
 		}

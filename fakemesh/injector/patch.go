@@ -30,13 +30,10 @@ type input struct {
 	owner     kubeapi.Owner
 }
 
-// patch makes the operations that add the proxy to a pod.
-func patch(in input) ([]op, error) {
-	s, err := settingsFor(in.config, in.pod.Annotations, in.inherited)
-	if err != nil {
-		return nil, err
-	}
-	var ops []op
+// patch makes the operations that add the proxy to a pod. ignored are its
+// annotations that make no sense.
+func patch(in input) (ops []op, ignored []string) {
+	s, ignored := settingsFor(in.config, in.pod.Annotations, in.inherited)
 	ops = append(ops, mapOps("/metadata/labels", in.pod.Labels, labels(in))...)
 	ops = append(ops, mapOps("/metadata/annotations", in.pod.Annotations, annotations(in, s))...)
 	ops = append(ops, listOps("/spec/volumes", len(in.pod.Spec.Volumes), volumes()...)...)
@@ -44,9 +41,9 @@ func patch(in input) ([]op, error) {
 	proxy := proxyContainer(in, s)
 	if s.await {
 		// The kubelet starts containers in order and waits for each postStart.
-		return append(ops, op{"add", "/spec/containers/0", proxy}), nil
+		return append(ops, op{"add", "/spec/containers/0", proxy}), ignored
 	}
-	return append(ops, op{"add", "/spec/containers/-", proxy}), nil
+	return append(ops, op{"add", "/spec/containers/-", proxy}), ignored
 }
 
 func mapOps(path string, have, add map[string]string) []op {
@@ -77,12 +74,15 @@ func labels(in input) map[string]string {
 		contract.LabelControlPlaneNS: controlPlaneNamespace,
 		contract.LabelWorkloadNS:     in.namespace,
 	}
-	if in.owner.Kind != "" && in.owner.Kind != "Pod" {
+	if slices.Contains(labelledOwners, in.owner.Kind) {
 		// A label's value holds 63 characters, an owner's name may be longer.
 		out[contract.LabelProxyOwnerPrefix+strings.ToLower(in.owner.Kind)] = strings.TrimRight(in.owner.Name[:min(len(in.owner.Name), 63)], "-._")
 	}
 	return out
 }
+
+// labelledOwners are the kinds of owner that a label names.
+var labelledOwners = []string{"Deployment", "StatefulSet", "DaemonSet", "Job", "ReplicaSet", "ReplicationController"}
 
 const controlPlaneNamespace = "linkerd"
 
@@ -102,13 +102,11 @@ func annotations(in input, s podSettings) map[string]string {
 			out[key] = value
 		}
 	}
-	for key, value := range map[string]string{
-		contract.AnnotationSkipInbound: s.skipInbound,
-		contract.AnnotationOpaquePorts: s.opaque,
-	} {
-		if _, own := in.pod.Annotations[key]; !own && value != "" {
-			out[key] = value
-		}
+	if _, own := in.pod.Annotations[contract.AnnotationSkipInbound]; !own && s.skipInbound != "" {
+		out[contract.AnnotationSkipInbound] = s.skipInbound
+	}
+	if opaque := opaqueOfPod(in.config, in.pod, in.inherited); opaque != "" {
+		out[contract.AnnotationOpaquePorts] = opaque
 	}
 	return out
 }

@@ -29,7 +29,6 @@ type Owners interface {
 // Recorder writes events about a pod's owner.
 type Recorder interface {
 	Normal(ref *corev1.ObjectReference, reason, message string)
-	Warning(ref *corev1.ObjectReference, reason, message string)
 }
 
 // Reasons of events.
@@ -38,9 +37,9 @@ const (
 	ReasonSkipped  = "InjectionSkipped"
 )
 
-// Webhook answers admission reviews of pods.
+// Webhook answers admission reviews of pods and Services.
 type Webhook struct {
-	ConfigFile  string // read anew for each pod, so that changed values count at once
+	ConfigFile  string // read anew for each object, so that changed values count at once
 	AnchorsFile string
 	Cluster     Cluster
 	Owners      Owners
@@ -53,23 +52,25 @@ func (w *Webhook) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	admit.Handler(w.Review, w.Log).ServeHTTP(rw, r)
 }
 
-// Review decides on one object. What is no pod is let through as it is.
+// Review decides on one object. What is neither pod nor Service is let through
+// as it is.
 func (w *Webhook) Review(ctx context.Context, req *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	allowed := &admissionv1.AdmissionResponse{Allowed: true}
-	if req.Kind.Kind != "Pod" || req.Kind.Group != "" {
-		return allowed
-	}
-	pod := &corev1.Pod{}
-	if err := json.Unmarshal(req.Object.Raw, pod); err != nil {
-		return refused(fmt.Errorf("decode the pod: %w", err))
-	}
 	tell := w.Recorder
 	if req.DryRun != nil && *req.DryRun {
 		tell = silent{}
 	}
-	ops, err := w.inject(ctx, req.Namespace, pod, tell)
+	var ops []op
+	var err error
+	switch {
+	case req.Kind.Group != "":
+	case req.Kind.Kind == "Pod":
+		ops, err = w.pod(ctx, req, tell)
+	case req.Kind.Kind == "Service":
+		ops, err = w.service(ctx, req)
+	}
 	if err != nil {
-		w.Log.Error("a pod is refused", "namespace", req.Namespace, "pod", pod.Name, "from", pod.GenerateName, "error", err)
+		w.Log.Error("an object is refused", "kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "error", err)
 		return refused(err)
 	}
 	if ops == nil {
@@ -87,16 +88,40 @@ func (w *Webhook) Review(ctx context.Context, req *admissionv1.AdmissionRequest)
 // silent is the Recorder of dry runs, which must leave nothing behind.
 type silent struct{}
 
-func (silent) Normal(*corev1.ObjectReference, string, string)  {}
-func (silent) Warning(*corev1.ObjectReference, string, string) {}
+func (silent) Normal(*corev1.ObjectReference, string, string) {}
 
 func refused(err error) *admissionv1.AdmissionResponse {
 	return admit.Refuse(http.StatusInternalServerError, err)
 }
 
-// inject makes the patch; nil means that the pod stays as it is.
-func (w *Webhook) inject(ctx context.Context, namespace string, pod *corev1.Pod, tell Recorder) ([]op, error) {
+// service gives a Service the opaque ports of its namespace, or of the mesh.
+func (w *Webhook) service(ctx context.Context, req *admissionv1.AdmissionRequest) ([]op, error) {
+	svc := &corev1.Service{}
+	if err := json.Unmarshal(req.Object.Raw, svc); err != nil {
+		return nil, fmt.Errorf("decode the Service: %w", err)
+	}
+	ns, err := w.Cluster.Namespace(ctx, req.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	config, err := w.config()
+	if err != nil {
+		return nil, err
+	}
+	return annotate(svc.Annotations, opaqueOfService(config, svc, ns.Annotations)), nil
+}
+
+// pod makes the patch of a pod; nil means that it stays as it is.
+func (w *Webhook) pod(ctx context.Context, req *admissionv1.AdmissionRequest, tell Recorder) ([]op, error) {
+	pod, namespace := &corev1.Pod{}, req.Namespace
+	if err := json.Unmarshal(req.Object.Raw, pod); err != nil {
+		return nil, fmt.Errorf("decode the pod: %w", err)
+	}
 	ns, err := w.Cluster.Namespace(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	config, err := w.config()
 	if err != nil {
 		return nil, err
 	}
@@ -107,46 +132,39 @@ func (w *Webhook) inject(ctx context.Context, namespace string, pod *corev1.Pod,
 	ref := &corev1.ObjectReference{
 		APIVersion: owner.APIVersion, Kind: owner.Kind, Namespace: namespace, Name: owner.Name, UID: owner.UID,
 	}
-	ok, reason := decide(pod, ns.Annotations)
-	if !ok {
+	if ok, reason := decide(pod, ns.Annotations); !ok {
 		w.Log.Info("a pod is not injected", "namespace", namespace, "owner", owner.Name, "reason", reason)
-		event(ref, tell.Normal, ReasonSkipped, "the proxy was not injected: "+reason)
-		return nil, nil
+		event(ref, tell, ReasonSkipped, "the proxy was not injected: "+reason)
+		return annotate(pod.Annotations, opaqueOfPod(config, pod, ns.Annotations)), nil
 	}
-	in := input{pod: pod, namespace: namespace, inherited: ns.Annotations, owner: owner}
-	if err := w.read(&in); err != nil {
-		return nil, err
-	}
-	ops, err := patch(in)
+	anchors, err := os.ReadFile(w.AnchorsFile)
 	if err != nil {
-		event(ref, tell.Warning, ReasonSkipped, "the proxy was not injected: "+err.Error())
-		return nil, err
+		return nil, fmt.Errorf("read the trust anchors: %w", err)
+	}
+	ops, ignored := patch(input{
+		config: config, anchors: string(anchors), pod: pod, namespace: namespace, inherited: ns.Annotations, owner: owner,
+	})
+	for _, what := range ignored {
+		w.Log.Warn("ignored: "+what, "namespace", namespace, "owner", owner.Name)
 	}
 	w.Log.Info("a pod is injected", "namespace", namespace, "owner", owner.Name)
-	event(ref, tell.Normal, ReasonInjected, "the proxy was injected")
+	event(ref, tell, ReasonInjected, "the proxy was injected")
 	return ops, nil
 }
 
 // A pod that nothing owns does not exist yet; there is nothing to attach an event to.
-func event(ref *corev1.ObjectReference, write func(*corev1.ObjectReference, string, string), reason, message string) {
+func event(ref *corev1.ObjectReference, tell Recorder, reason, message string) {
 	if ref.Name == "" {
 		return
 	}
-	write(ref, reason, message)
+	tell.Normal(ref, reason, message)
 }
 
-func (w *Webhook) read(in *input) error {
+// config is read anew for each object.
+func (w *Webhook) config() (*Config, error) {
 	text, err := os.ReadFile(w.ConfigFile)
 	if err != nil {
-		return fmt.Errorf("read the mesh's values: %w", err)
+		return nil, fmt.Errorf("read the mesh's values: %w", err)
 	}
-	if in.config, err = ParseConfig(text); err != nil {
-		return err
-	}
-	anchors, err := os.ReadFile(w.AnchorsFile)
-	if err != nil {
-		return fmt.Errorf("read the trust anchors: %w", err)
-	}
-	in.anchors = string(anchors)
-	return nil
+	return ParseConfig(text)
 }

@@ -96,14 +96,19 @@ func serial(t testing.TB) *big.Int {
 // Leaf makes a workload's certificate.
 func (ca *CA) Leaf(t testing.TB, name string, life time.Duration) *tls.Certificate {
 	t.Helper()
-	key := Key(t)
+	return ca.LeafFor(t, Key(t), life, name)
+}
+
+// LeafFor makes a certificate of key for any number of names.
+func (ca *CA) LeafFor(t testing.TB, key crypto.Signer, life time.Duration, names ...string) *tls.Certificate {
+	t.Helper()
 	template := &x509.Certificate{
-		SerialNumber: serial(t), DNSNames: []string{name},
+		SerialNumber: serial(t), DNSNames: names,
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(life),
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, &key.PublicKey, ca.Key)
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.Cert, key.Public(), ca.Key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,16 @@ func base() *tls.Config {
 		CurvePreferences: []tls.CurveID{tls.CurveP256},
 		// Every handshake proves both identities anew.
 		SessionTicketsDisabled: true,
+		VerifyConnection:       onlyP256,
 	}
+}
+
+// onlyP256 refuses a peer whose leaf has another key, whoever signed it.
+func onlyP256(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) > 0 && !IsP256(state.PeerCertificates[0].PublicKey) {
+		return errors.New("the key of the peer's certificate is not ECDSA P-256")
+	}
+	return nil
 }
 
 // Server is the side that is dialled: a client certificate of the mesh is required.

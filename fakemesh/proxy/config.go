@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -40,10 +41,15 @@ type Config struct {
 	InboundConnect  time.Duration
 	OutboundConnect time.Duration
 	DetectTimeout   time.Duration
+	Ingress         bool // the pod is an ingress
 
 	InboundListen  string
 	OutboundListen string
 	AdminListen    string
+
+	// OriginalDst tells where a redirected connection was going; nil asks the
+	// kernel, which knows when redirection is the init container's.
+	OriginalDst func(net.Conn) (netip.AddrPort, error)
 }
 
 // FromEnv reads the configuration that the injector wrote. All that is wrong
@@ -67,6 +73,7 @@ func FromEnv(get func(string) string) (Config, error) {
 		InboundConnect:  e.duration(contract.EnvInboundConnTimeout, 100*time.Millisecond),
 		OutboundConnect: e.duration(contract.EnvOutboundConnTimeout, time.Second),
 		DetectTimeout:   detect.Timeout,
+		Ingress:         e.flag(contract.EnvIngress),
 		InboundListen:   fmt.Sprintf("0.0.0.0:%d", contract.PortInbound),
 		OutboundListen:  fmt.Sprintf("127.0.0.1:%d", contract.PortOutbound),
 		AdminListen:     fmt.Sprintf("0.0.0.0:%d", contract.PortAdmin),
@@ -118,6 +125,16 @@ func (e *env) count(name string) int {
 	n, err := strconv.ParseUint(text, 10, 16)
 	e.note(name, err)
 	return int(n)
+}
+
+func (e *env) flag(name string) bool {
+	text := e.get(name)
+	if text == "" {
+		return false
+	}
+	v, err := strconv.ParseBool(text)
+	e.note(name, err)
+	return v
 }
 
 func (e *env) duration(name string, fallback time.Duration) time.Duration {

@@ -6,16 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"net/netip"
+	"strconv"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
 // Pauses between attempts to reach the control plane.
@@ -26,9 +32,10 @@ const (
 
 // controlConn is a connection to a control plane service, all of whose
 // addresses are tried in turn.
-func controlConn(addr string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+func controlConn(addr string, creds credentials.TransportCredentials, count stats.Handler) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("dns:///"+addr,
 		grpc.WithTransportCredentials(creds),
+		grpc.WithStatsHandler(count),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause},
 			MinConnectTimeout: 5 * time.Second,
@@ -43,6 +50,60 @@ func controlConn(addr string, creds credentials.TransportCredentials) (*grpc.Cli
 	}
 	return conn, nil
 }
+
+// controlStats counts the calls to one service of the control plane.
+type controlStats struct {
+	metrics *metrics.Registry
+	service metrics.Control
+}
+
+// controlCall is one call; gRPC tells of its parts one after another.
+type controlCall struct {
+	mu    sync.Mutex
+	begin time.Time
+	first time.Duration // when the first answer came; 0 until then
+}
+
+type controlCallKey struct{}
+
+// TagRPC implements stats.Handler.
+func (s *controlStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, controlCallKey{}, &controlCall{})
+}
+
+// HandleRPC implements stats.Handler.
+func (s *controlStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	call, ok := ctx.Value(controlCallKey{}).(*controlCall)
+	if !ok {
+		return
+	}
+	call.mu.Lock()
+	defer call.mu.Unlock()
+	switch event := event.(type) {
+	case *stats.OutHeader:
+		call.begin = time.Now()
+		s.metrics.Control(s.service).Request()
+	case *stats.InPayload:
+		if call.first == 0 {
+			call.first = event.RecvTime.Sub(call.begin)
+		}
+	case *stats.End:
+		if call.begin.IsZero() {
+			return // it was never sent
+		}
+		if call.first == 0 {
+			call.first = event.EndTime.Sub(call.begin)
+		}
+		code := strconv.Itoa(int(status.Code(event.Error)))
+		s.metrics.Control(s.service).Response(metrics.Response{Status: http.StatusOK, GRPCStatus: code}, call.first)
+	}
+}
+
+// TagConn implements stats.Handler.
+func (s *controlStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (s *controlStats) HandleConn(context.Context, stats.ConnStats) {}
 
 // IdentityTLS is how the identity service is spoken to: it proves who it is,
 // the caller cannot yet.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -74,12 +75,100 @@ func TestAStreamGoesBothWaysMessageByMessage(t *testing.T) {
 	require.Equal(t, []string{"20"}, stream.Trailer().Get("x-messages"))
 }
 
-func TestADeadlineReachesTheServer(t *testing.T) {
-	client, _, _ := pair(t, true)
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "x-wait", "10s"), 200*time.Millisecond)
+func TestADeadlineReachesTheServerAndEndsTheCallThere(t *testing.T) {
+	client, p, s := pair(t, true)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "x-wait", "10s"), 300*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
 	_, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{})
 	require.Equal(t, codes.DeadlineExceeded, status.Code(err))
 	require.Less(t, time.Since(begin), 2*time.Second)
+	require.Eventually(t, func() bool { return p.ended.Load() == 1 }, 5*time.Second, 5*time.Millisecond)
+	left := time.Duration(p.patience.Load())
+	require.Positive(t, left)
+	require.LessOrEqual(t, left, 300*time.Millisecond)
+	require.Zero(t, labelled(t, s.metrics, "outbound_http_errors_total", "error")["failfast"])
+}
+
+func TestMessagesOfTheServerComeUntilItsTrailers(t *testing.T) {
+	client, _, _ := pair(t, true)
+	var req testgrpc.StreamingOutputCallRequest
+	for i := range 50 {
+		req.ResponseParameters = append(req.ResponseParameters, &testgrpc.ResponseParameters{Size: int32(i * 2000)})
+	}
+	for end, want := range map[string]codes.Code{"": codes.OK, "lost": codes.DataLoss} {
+		ctx := short(t)
+		if end != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, "x-end", end)
+		}
+		stream, err := client.StreamingOutputCall(ctx, &req)
+		require.NoError(t, err)
+		for i := range 50 {
+			res, err := stream.Recv()
+			require.NoError(t, err)
+			require.Len(t, res.Payload.GetBody(), i*2000)
+		}
+		_, err = stream.Recv()
+		if want == codes.OK {
+			require.ErrorIs(t, err, io.EOF)
+		} else {
+			require.Equal(t, want, status.Code(err))
+			require.Equal(t, end, status.Convert(err).Message())
+		}
+		require.Equal(t, []string{"50"}, stream.Trailer().Get("x-sent"))
+	}
+}
+
+func TestMessagesOfTheClientGoUntilItHasNoMoreOrTheServerHasEnough(t *testing.T) {
+	client, _, _ := pair(t, true)
+	message := &testgrpc.StreamingInputCallRequest{Payload: &testgrpc.Payload{Body: make([]byte, 30_000)}}
+	stream, err := client.StreamingInputCall(short(t))
+	require.NoError(t, err)
+	for range 40 {
+		require.NoError(t, stream.Send(message))
+	}
+	res, err := stream.CloseAndRecv()
+	require.NoError(t, err)
+	require.EqualValues(t, 40*30_000, res.AggregatedPayloadSize)
+
+	stream, err = client.StreamingInputCall(metadata.AppendToOutgoingContext(short(t), "x-enough", "no more"))
+	require.NoError(t, err)
+	for err == nil {
+		err = stream.Send(message)
+	}
+	require.ErrorIs(t, err, io.EOF, "the server ended the stream")
+	_, err = stream.CloseAndRecv()
+	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	require.Equal(t, "no more", status.Convert(err).Message())
+}
+
+func TestAClientThatCancelsEndsItsStreamAtTheServer(t *testing.T) {
+	client, p, _ := pair(t, true)
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(short(t), "x-end", "never"))
+	down, err := client.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{{Size: 1}}})
+	require.NoError(t, err)
+	_, err = down.Recv()
+	require.NoError(t, err)
+	up, err := client.StreamingInputCall(ctx)
+	require.NoError(t, err)
+	require.NoError(t, up.Send(&testgrpc.StreamingInputCallRequest{}))
+	require.Eventually(t, func() bool { return p.served.Load() == 1 }, 5*time.Second, 5*time.Millisecond)
+	cancel()
+	_, err = down.Recv()
+	require.Equal(t, codes.Canceled, status.Code(err))
+	require.Eventually(t, func() bool { return p.ended.Load() == 2 }, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestAServerThatBreaksOffAStreamMakesAnErrorNotAnEnd(t *testing.T) {
+	client, p, s := pair(t, true)
+	stream, err := client.StreamingOutputCall(metadata.AppendToOutgoingContext(short(t), "x-end", "never"),
+		&testgrpc.StreamingOutputCallRequest{ResponseParameters: []*testgrpc.ResponseParameters{{Size: 1}}})
+	require.NoError(t, err)
+	_, err = stream.Recv()
+	require.NoError(t, err)
+	p.grpc.Stop()
+	_, err = stream.Recv()
+	require.Equal(t, codes.Unavailable, status.Code(err))
+	require.Eventually(t, func() bool { return labelled(t, s.metrics, "response_total", "classification")["failure"] == 1 }, 5*time.Second, 5*time.Millisecond)
+	require.Equal(t, map[string]float64{"14": 1}, labelled(t, s.metrics, "response_total", "grpc_status"))
 }

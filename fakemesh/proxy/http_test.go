@@ -11,13 +11,18 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc/codes"
+	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
 
 	"meshsim.dev/meshsim/fakemesh/policy"
+	"meshsim.dev/meshsim/fakemesh/proxy/outbound"
 )
 
 // web serves HTTP/1 and HTTP/2 in a pod.
@@ -227,32 +232,13 @@ func TestARequestThatMayHaveBeenProcessedIsNeverSentTwice(t *testing.T) {
 
 func TestAConnectionCanBeUpgraded(t *testing.T) {
 	w := newWorld(t)
-	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Upgrade") != "echo" {
-			http.Error(w, "no upgrade", http.StatusBadRequest)
-			return
-		}
-		c, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		_ = rw.Flush()
-		_, _ = io.Copy(c, rw)
-	}))})
+	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(echoUpgrade))})
 	vip, _ := w.service("10.96.0.1:80", p)
 	s := w.sidecar("client")
 	c, err := s.dial(short(t), vip)
 	require.NoError(t, err)
 	defer c.Close()
-	_, err = io.WriteString(c, "GET /chat HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\n")
-	require.NoError(t, err)
-	r := bufio.NewReader(c)
-	res, err := http.ReadResponse(r, nil)
-	require.NoError(t, err)
-	require.Equal(t, http.StatusSwitchingProtocols, res.StatusCode)
-	require.Equal(t, "echo", res.Header.Get("Upgrade"))
+	r := upgrade(t, c)
 	for _, word := range []string{"hello\n", "again\n"} {
 		_, err = io.WriteString(c, word)
 		require.NoError(t, err)
@@ -341,7 +327,12 @@ func TestWithoutEndpointsRequestsFailAfterThreeSecondsThenAtOnce(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
 	require.Less(t, time.Since(begin), 500*time.Millisecond, "it fails fast by now")
 
-	p := w.startPod("web", podSpec{serve: web(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))})
+	_, err = testgrpc.NewTestServiceClient(grpcTo(t, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, vip) })).
+		UnaryCall(short(t), &testgrpc.SimpleRequest{})
+	require.Equal(t, codes.Unavailable, status.Code(err))
+	require.Equal(t, map[string]float64{"failfast": 3}, labelled(t, s.metrics, "outbound_http_errors_total", "error"))
+
+	p := w.startPod("web", podSpec{serve: web(hello)})
 	d.add(p)
 	require.Eventually(t, func() bool {
 		res, err := c.Get("http://x/")
@@ -351,6 +342,40 @@ func TestWithoutEndpointsRequestsFailAfterThreeSecondsThenAtOnce(t *testing.T) {
 		res.Body.Close()
 		return res.StatusCode == http.StatusOK
 	}, time.Second, 10*time.Millisecond)
+}
+
+func TestRequestsOverTheLimitAreShed(t *testing.T) {
+	entered, release := make(chan struct{}, 2), make(chan struct{})
+	w := newWorld(t)
+	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-release
+	}))})
+	vip, _ := w.service("10.96.0.1:80", p)
+	s := w.sidecarWith("client", func(o *outbound.Options) { o.MaxRequests = 2 })
+	var wg sync.WaitGroup
+	for _, isHTTP2 := range []bool{false, true} {
+		c := httpClient(t, s, vip, isHTTP2)
+		wg.Go(func() {
+			res, err := c.Get("http://x/")
+			if err != nil || res.StatusCode != http.StatusOK {
+				t.Errorf("%v %v", res, err)
+				return
+			}
+			res.Body.Close()
+		})
+		<-entered
+	}
+	res, err := httpClient(t, s, vip, false).Get("http://x/")
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+	_, err = testgrpc.NewTestServiceClient(grpcTo(t, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, vip) })).
+		UnaryCall(short(t), &testgrpc.SimpleRequest{})
+	require.Equal(t, codes.Unavailable, status.Code(err))
+	require.Equal(t, map[string]float64{"loadshed": 2}, labelled(t, s.metrics, "outbound_http_errors_total", "error"))
+	close(release)
+	wg.Wait()
 }
 
 func TestARequestWaitsForTheFirstEndpoint(t *testing.T) {

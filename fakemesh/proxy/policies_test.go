@@ -15,6 +15,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy"
+	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
 // controller is a policy controller that says what it is told to say.
@@ -55,6 +56,9 @@ func (c *controller) start(t *testing.T, w *world, addr string) (stop func(), at
 
 var controllerName = meshid.ID{ServiceAccount: "linkerd-destination", Namespace: "linkerd"}.Name("cluster.local")
 
+// uncounted counts calls where nobody looks.
+func uncounted() *controlStats { return &controlStats{metrics.New(metrics.Info{}), metrics.Control{}} }
+
 func TestAProxyFollowsTheControllerAndKeepsItsRulesWhileThatIsAway(t *testing.T) {
 	w := newWorld(t)
 	p := w.startPod("web", podSpec{meshed: true, remote: outside, policy: policy.AllAuthenticated, serve: web(http.HandlerFunc(answerIn))})
@@ -62,7 +66,7 @@ func TestAProxyFollowsTheControllerAndKeepsItsRulesWhileThatIsAway(t *testing.T)
 	client := httpClient(t, w.sidecar("client"), vip, false)
 	c := &controller{rules: make(chan *meshapi.InboundRules)}
 	stop, addr := c.start(t, w, "127.0.0.1:0")
-	conn, err := controlConn(addr, credentials.NewTLS(w.ca.Credentials(t, identityOf("web")).Client(controllerName)))
+	conn, err := controlConn(addr, credentials.NewTLS(w.ca.Credentials(t, identityOf("web")).Client(controllerName)), uncounted())
 	require.NoError(t, err)
 	defer conn.Close()
 	ready := make(chan struct{})
@@ -108,7 +112,7 @@ func TestAProxyHearsOnlyTheControllerItself(t *testing.T) {
 	c.rules <- policy.Defaults{Policy: policy.AllUnauthenticated}.Rules()
 	stop, addr := c.start(t, w, "127.0.0.1:0")
 	defer stop()
-	conn, err := controlConn(addr, credentials.NewTLS(w.ca.Credentials(t, identityOf("web")).Client(identityOf("policy"))))
+	conn, err := controlConn(addr, credentials.NewTLS(w.ca.Credentials(t, identityOf("web")).Client(identityOf("policy"))), uncounted())
 	require.NoError(t, err)
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)

@@ -181,3 +181,21 @@ func counted(t *testing.T, r *metrics.Registry, name string) map[string]float64 
 	}
 	return sums
 }
+
+// labelled sums a counter by one of its labels.
+func labelled(t *testing.T, r *metrics.Registry, name, label string) map[string]float64 {
+	t.Helper()
+	all, err := r.Gather()
+	require.NoError(t, err)
+	sums := map[string]float64{}
+	for _, f := range all {
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if f.GetName() == name && l.GetName() == label {
+					sums[l.GetValue()] += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return sums
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
@@ -21,11 +22,9 @@ import (
 	"meshsim.dev/meshsim/fakemesh/proxy/inbound"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 	"meshsim.dev/meshsim/fakemesh/proxy/outbound"
+	"meshsim.dev/meshsim/fakemesh/proxy/serve"
 	"meshsim.dev/meshsim/fakemesh/proxy/tcp"
 )
-
-// maxConnections bounds what clients can make each side hold.
-const maxConnections = 8192
 
 // listen opens the port of one side.
 func listen(addr string) (net.Listener, error) {
@@ -45,6 +44,7 @@ type proxy struct {
 	metrics *metrics.Registry
 	in      *inbound.Inbound
 	out     *outbound.Outbound
+	limits  limits
 	inAcc   *tcp.Acceptor
 	outAcc  *tcp.Acceptor
 
@@ -54,7 +54,10 @@ type proxy struct {
 // Run is a proxy's life. When ctx ends, or /shutdown is asked for, it takes
 // nothing new, lets what is in flight end within the grace period, and returns.
 func Run(ctx context.Context, c Config, log *slog.Logger) error {
-	p := &proxy{c: c, log: log, creds: meshtls.NewCredentials(c.LocalName, c.Roots)}
+	if c.OriginalDst == nil {
+		c.OriginalDst = originalDst
+	}
+	p := &proxy{c: c, log: log, creds: meshtls.NewCredentials(c.LocalName, c.Roots), limits: limitsFor(memoryLimit())}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	rules, err := policy.Compile(c.Policy.Rules())
@@ -70,22 +73,40 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
-	adminListener, err := listen(c.AdminListen)
+	closeAdmin, err := p.admin(end)
 	if err != nil {
 		return err
 	}
-	server := admin.New(admin.Options{
+	defer closeAdmin()
+	return p.serve(ctx)
+}
+
+// maxAdmin bounds the connections of those who ask for health and metrics.
+const maxAdmin = 64
+
+// admin serves until the returned function is called. shutdown ends the proxy.
+func (p *proxy) admin(shutdown func()) (stop func(), err error) {
+	l, err := listen(p.c.AdminListen)
+	if err != nil {
+		return nil, err
+	}
+	handler := admin.New(admin.Options{
 		Metrics: p.metrics, Ready: func() bool { return p.valid(time.Now()) },
-		Shutdown: end, Drain: p.in.Drain,
+		Shutdown: shutdown, Drain: p.in.Drain,
 	})
-	server.Handler = p.in.Guard(netip.AddrPortFrom(c.PodIP, contract.PortAdmin), server.Handler)
-	defer server.Close()
+	guarded := p.in.Guard(netip.AddrPortFrom(p.c.PodIP, contract.PortAdmin), handler)
+	server := serve.New(serve.Options{Handler: guarded.ServeHTTP})
+	acc := &tcp.Acceptor{Max: maxAdmin, Shed: func(int) {}, Handle: func(_ context.Context, c net.Conn) { server.Serve(c, nil) }}
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(adminListener) })
-	err = p.serve(ctx)
-	server.Close()
-	wg.Wait()
-	return err
+	wg.Go(func() { _ = acc.Serve(context.Background(), l) })
+	return func() {
+		l.Close()
+		wg.Wait()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = server.Shutdown(ctx)
+		acc.CloseAll()
+	}, nil
 }
 
 // valid says whether there is a certificate that peers accept.
@@ -96,27 +117,9 @@ func (p *proxy) valid(now time.Time) bool {
 
 // connect begins to obtain a certificate and prepares discovery.
 func (p *proxy) connect(ctx context.Context) error {
-	idConn, err := controlConn(p.c.IdentityAddr, IdentityTLS(p.creds, p.c.IdentityName))
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, func() { idConn.Close() })
-	client := meshapi.NewIdentityClient(idConn)
-	p.keeper = leaf.New(leaf.Options{
-		Credentials: p.creds, TokenFile: p.c.TokenFile, Log: p.log,
-		Certify: func(ctx context.Context, r *meshapi.CertifyRequest) (*meshapi.CertifyResponse, error) {
-			return client.Certify(ctx, r)
-		},
-	})
-	go p.keeper.Run(ctx)
-	dstConn, err := controlConn(p.c.DestinationAddr, credentials.NewTLS(p.creds.Client(p.c.DestinationName)))
-	if err != nil {
-		return err
-	}
-	context.AfterFunc(ctx, func() { dstConn.Close() })
-	watcher := &discovery{client: meshapi.NewDestinationClient(dstConn), ready: p.keeper.Ready(), pod: p.c.Pod, log: p.log}
 	p.metrics = metrics.New(metrics.Info{
-		Version: contract.Version, Started: time.Now(), Refreshes: p.keeper.Refreshes,
+		Version: contract.Version, Started: time.Now(),
+		Refreshes: func() uint64 { return p.keeper.Refreshes() },
 		NotAfter: func() time.Time {
 			if cert := p.creds.Leaf(); cert != nil {
 				return cert.Leaf.NotAfter
@@ -124,6 +127,23 @@ func (p *proxy) connect(ctx context.Context) error {
 			return time.Time{}
 		},
 	})
+	idConn, err := p.control(ctx, p.c.IdentityAddr, p.c.IdentityName, IdentityTLS(p.creds, p.c.IdentityName))
+	if err != nil {
+		return err
+	}
+	client := meshapi.NewIdentityClient(idConn)
+	p.keeper = leaf.New(leaf.Options{
+		Credentials: p.creds, TokenFile: p.c.TokenFile, Log: p.log,
+		Certify: func(ctx context.Context, r *meshapi.CertifyRequest) (*meshapi.CertifyResponse, error) {
+			return client.Certify(ctx, r)
+		},
+	})
+	dstConn, err := p.control(ctx, p.c.DestinationAddr, p.c.DestinationName, credentials.NewTLS(p.creds.Client(p.c.DestinationName)))
+	if err != nil {
+		return err
+	}
+	go p.keeper.Run(ctx)
+	watcher := &discovery{client: meshapi.NewDestinationClient(dstConn), ready: p.keeper.Ready(), pod: p.c.Pod, log: p.log}
 	routes, err := p.connectPolicies(ctx)
 	if err != nil {
 		return err
@@ -131,7 +151,10 @@ func (p *proxy) connect(ctx context.Context) error {
 	p.out = outbound.New(outbound.Options{
 		Credentials: p.creds, Watch: watcher.watch, WatchRoutes: routes, Metrics: p.metrics, Log: p.log, PodIP: p.c.PodIP,
 		ConnectTimeout: p.c.OutboundConnect, DetectTimeout: p.c.DetectTimeout,
-		InboundPort: contract.PortInbound, OriginalDst: originalDst,
+		InboundPort: contract.PortInbound, MaxRequests: p.limits.requests, OriginalDst: p.c.OriginalDst,
+		Ingress: p.c.Ingress, Resolve: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+		},
 	})
 	return nil
 }
@@ -141,15 +164,24 @@ func (p *proxy) connectPolicies(ctx context.Context) (outbound.WatchRoutes, erro
 	if p.c.PolicyAddr == "" {
 		return nil, nil
 	}
-	conn, err := controlConn(p.c.PolicyAddr, credentials.NewTLS(p.creds.Client(p.c.PolicyName)))
+	conn, err := p.control(ctx, p.c.PolicyAddr, p.c.PolicyName, credentials.NewTLS(p.creds.Client(p.c.PolicyName)))
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { conn.Close() })
 	p.policies = &policies{
 		client: meshapi.NewPolicyClient(conn), ready: p.keeper.Ready(), pod: p.c.Pod, own: p.c.Policy, log: p.log,
 	}
 	return p.policies.watchOutbound, nil
+}
+
+// control is a connection to a service of the control plane that ends with ctx.
+func (p *proxy) control(ctx context.Context, addr, name string, creds credentials.TransportCredentials) (*grpc.ClientConn, error) {
+	conn, err := controlConn(addr, creds, &controlStats{p.metrics, metrics.Control{Addr: addr, ServerID: name}})
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+	return conn, nil
 }
 
 func originalDst(c net.Conn) (netip.AddrPort, error) {
@@ -164,22 +196,23 @@ func (p *proxy) build(rules *policy.Inbound) {
 	p.in = inbound.New(inbound.Options{
 		Credentials: p.creds, Policy: rules, Opaque: p.c.OpaquePorts, Metrics: p.metrics, Log: p.log,
 		Port: contract.PortInbound, ConnectTimeout: p.c.InboundConnect, DetectTimeout: p.c.DetectTimeout,
-		OriginalDst: originalDst,
+		MaxRequests: p.limits.requests, OriginalDst: p.c.OriginalDst,
 	})
-	refuse := func(direction string) func() {
-		return func() {
-			p.metrics.Error(direction, "overloaded").Inc()
-			p.log.Warn("too many connections", "direction", direction)
-		}
-	}
-	p.inAcc = &tcp.Acceptor{Max: maxConnections, Handle: p.in.Handle, Refuse: refuse(metrics.Inbound)}
-	p.outAcc = &tcp.Acceptor{Max: maxConnections, Refuse: refuse(metrics.Outbound), Handle: func(ctx context.Context, c net.Conn) {
-		if dst, err := originalDst(c); err != nil || dst.String() == p.c.OutboundListen {
+	p.inAcc = p.acceptor(metrics.Inbound, p.in.Handle)
+	p.outAcc = p.acceptor(metrics.Outbound, func(ctx context.Context, c net.Conn) {
+		if dst, err := p.c.OriginalDst(c); err != nil || dst.String() == p.c.OutboundListen {
 			c.Close() // addressed to the proxy itself
 			return
 		}
 		p.out.Handle(ctx, c)
-	}}
+	})
+}
+
+func (p *proxy) acceptor(direction string, handle func(context.Context, net.Conn)) *tcp.Acceptor {
+	return &tcp.Acceptor{
+		Max: p.limits.connections, MaxNew: p.limits.fresh, Handle: handle,
+		Shed: func(n int) { p.metrics.TCPError(direction, "loadshed").Add(n) },
+	}
 }
 
 // serve accepts until ctx ends, then lets what is in flight end.

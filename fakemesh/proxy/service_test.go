@@ -29,6 +29,9 @@ func (s *testService) UnaryCall(ctx context.Context, req *testgrpc.SimpleRequest
 		return nil, status.Error(codes.Code(st.GetCode()), st.GetMessage())
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		s.p.patience.Store(int64(time.Until(deadline)))
+	}
 	if wait := md.Get("x-wait"); len(wait) > 0 {
 		d, err := time.ParseDuration(wait[0])
 		if err != nil {
@@ -37,6 +40,7 @@ func (s *testService) UnaryCall(ctx context.Context, req *testgrpc.SimpleRequest
 		select {
 		case <-time.After(d):
 		case <-ctx.Done():
+			s.p.ended.Add(1)
 			return nil, ctx.Err()
 		}
 	}
@@ -48,6 +52,50 @@ func (s *testService) UnaryCall(ctx context.Context, req *testgrpc.SimpleRequest
 		ServerId: s.p.ip, Username: id,
 		Payload: &testgrpc.Payload{Body: make([]byte, req.GetResponseSize())},
 	}, nil
+}
+
+// StreamingOutputCall answers with messages of the sizes asked for, then ends
+// as its metadata x-end says: with an error, or not at all.
+func (s *testService) StreamingOutputCall(req *testgrpc.StreamingOutputCallRequest, stream testgrpc.TestService_StreamingOutputCallServer) error {
+	for _, p := range req.GetResponseParameters() {
+		if err := stream.Send(&testgrpc.StreamingOutputCallResponse{Payload: &testgrpc.Payload{Body: make([]byte, p.GetSize())}}); err != nil {
+			return err
+		}
+	}
+	stream.SetTrailer(metadata.Pairs("x-sent", fmt.Sprint(len(req.GetResponseParameters()))))
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	switch end := md.Get("x-end"); {
+	case len(end) == 0:
+		return nil
+	case end[0] == "never":
+		<-stream.Context().Done()
+		s.p.ended.Add(1)
+		return stream.Context().Err()
+	default:
+		return status.Error(codes.DataLoss, end[0])
+	}
+}
+
+// StreamingInputCall takes messages until there are no more, or until it has
+// seen enough of them, and tells how many bytes they had.
+func (s *testService) StreamingInputCall(stream testgrpc.TestService_StreamingInputCallServer) error {
+	s.p.served.Add(1)
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	sum := 0
+	for {
+		req, err := stream.Recv()
+		if err == io.EOF {
+			return stream.SendAndClose(&testgrpc.StreamingInputCallResponse{AggregatedPayloadSize: int32(sum)})
+		}
+		if err != nil {
+			s.p.ended.Add(1)
+			return err
+		}
+		sum += len(req.GetPayload().GetBody())
+		if enough := md.Get("x-enough"); len(enough) > 0 {
+			return status.Error(codes.ResourceExhausted, enough[0])
+		}
+	}
 }
 
 // FullDuplexCall answers each message by one of the size it asks for, and tells

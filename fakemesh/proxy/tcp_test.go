@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"testing"
 	"time"
@@ -82,31 +83,86 @@ func TestOpaqueBytesGoByMutualTLSWithoutWaitingForAFirstWord(t *testing.T) {
 
 func TestServersThatSpeakFirstNeedAnOpaquePortOrTheTimeout(t *testing.T) {
 	for name, opaque := range map[string]bool{"opaque at once": true, "after the timeout": false} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			p := w.startPod("db", podSpec{serve: greeter})
-			vip, d := w.service("10.96.0.1:6432", p)
-			if opaque {
-				d.set(&meshapi.Destinations{Kind: meshapi.Destinations_SERVICE, Opaque: true, Endpoints: []*meshapi.Endpoint{p.endpoint()}})
-			}
-			begin := time.Now()
-			c, err := w.sidecar("client").dial(short(t), vip)
-			require.NoError(t, err)
-			talk(t, c)
-			require.Equal(t, opaque, time.Since(begin) < 900*time.Millisecond)
-		})
+		for where, kind := range map[string]meshapi.Destinations_Kind{"a Service": meshapi.Destinations_SERVICE, "an address that nobody knows": meshapi.Destinations_UNKNOWN} {
+			t.Run(name+", "+where, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.startPod("db", podSpec{serve: greeter})
+				d := &meshapi.Destinations{Kind: kind, Opaque: opaque}
+				if kind == meshapi.Destinations_SERVICE {
+					d.Endpoints = []*meshapi.Endpoint{p.endpoint()}
+				}
+				w.directory(p.app).set(d)
+				begin := time.Now()
+				c, err := w.sidecar("client").dial(short(t), p.app)
+				require.NoError(t, err)
+				talk(t, c)
+				require.Equal(t, opaque, time.Since(begin) < 900*time.Millisecond)
+			})
+		}
 	}
 }
 
-func TestAnAddressThatNobodyKnowsIsPassedThroughAsItIs(t *testing.T) {
+func TestAServerWithAProxyThatSpeaksFirstWaitsForOneTimeoutNotTwo(t *testing.T) {
 	w := newWorld(t)
-	p := w.startPod("elsewhere", podSpec{serve: greeter})
-	w.directory(p.app).set(&meshapi.Destinations{})
+	p := w.startPod("db", podSpec{meshed: true, serve: greeter})
+	vip, d := w.service("10.96.0.1:6432")
+	d.set(&meshapi.Destinations{Kind: meshapi.Destinations_SERVICE, Endpoints: []*meshapi.Endpoint{{
+		Ip: p.ip, Port: uint32(p.app.Port()), Identity: identityOf("db"),
+	}}})
+	s := w.sidecarWith("client", func(o *outbound.Options) { o.InboundPort = addrOf(p.proxyL).Port() })
 	begin := time.Now()
-	c, err := w.sidecar("client").dial(short(t), p.app)
+	c, err := s.dial(short(t), vip)
 	require.NoError(t, err)
 	talk(t, c)
-	require.Less(t, time.Since(begin), 900*time.Millisecond)
+	require.InDelta(t, 1.4, time.Since(begin).Seconds(), 0.5, "one detection of a second")
+	require.Equal(t, map[string]float64{"true/": 1}, counted(t, p.metrics, "inbound_tcp_authz_allow_total"))
+}
+
+func TestTheDetectionTimeoutIsTenSeconds(t *testing.T) {
+	c, _ := FromEnv(func(string) string { return "" })
+	require.Equal(t, 10*time.Second, c.DetectTimeout)
+}
+
+func TestAnAddressThatNobodyKnowsIsSentToAsItIs(t *testing.T) {
+	w := newWorld(t)
+	p := w.startPod("elsewhere", podSpec{serve: web(hello)})
+	w.directory(p.app).set(&meshapi.Destinations{})
+	s := w.sidecar("client")
+	res, err := httpClient(t, s, p.app, false).Get("http://elsewhere.example/")
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, map[string]float64{"no_identity/not_provided_by_service_discovery": 1}, counted(t, s.metrics, "request_total"))
+}
+
+func TestAnAddressThatNobodyKnowsAndNobodyAnswersIsNotTriedForLong(t *testing.T) {
+	w := newWorld(t)
+	l := listenOn(t, "127.0.0.1")
+	addr := addrOf(l)
+	l.Close()
+	w.directory(addr).set(&meshapi.Destinations{Opaque: true})
+	c, err := w.sidecar("client").dial(short(t), addr)
+	require.NoError(t, err)
+	defer c.Close()
+	begin := time.Now()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.Less(t, time.Since(begin), time.Second)
+}
+
+func TestAnOpaquePortWithoutAnyEndpointFailsFastAndIsCounted(t *testing.T) {
+	w := newWorld(t)
+	vip, d := w.service("10.96.0.1:5432")
+	d.set(&meshapi.Destinations{Kind: meshapi.Destinations_SERVICE, Opaque: true})
+	s := w.sidecar("client")
+	c, err := s.dial(short(t), vip)
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+	require.EqualValues(t, 1, labelled(t, s.metrics, "outbound_tcp_errors_total", "error")["failfast"])
 }
 
 func TestAnOpaqueInboundPortIsNotLookedAt(t *testing.T) {
@@ -115,6 +171,7 @@ func TestAnOpaqueInboundPortIsNotLookedAt(t *testing.T) {
 	c, err := net.Dial("tcp4", p.front().String())
 	require.NoError(t, err)
 	talk(t, c)
+	require.Equal(t, map[string]float64{"no_identity/port_skipped": 1}, counted(t, p.metrics, "inbound_tcp_authz_allow_total"))
 }
 
 func TestADeniedConnectionIsClosedAndCounted(t *testing.T) {
@@ -129,7 +186,7 @@ func TestADeniedConnectionIsClosedAndCounted(t *testing.T) {
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	_, err = c.Read(make([]byte, 1))
 	require.Error(t, err)
-	require.Equal(t, map[string]float64{"no_identity/no_tls_from_remote": 1}, counted(t, p.metrics, "inbound_tcp_authz_deny_total"))
+	require.Equal(t, map[string]float64{"no_identity/port_skipped": 1}, counted(t, p.metrics, "inbound_tcp_authz_deny_total"))
 }
 
 func TestTLSForSomebodyElseIsPassedThrough(t *testing.T) {

@@ -144,6 +144,10 @@ type pod struct {
 	proxyL  net.Listener
 	metrics *metrics.Registry
 	served  atomic.Int64
+	// ended are the calls that the client ended, patience what was left to the
+	// last call with a deadline.
+	ended    atomic.Int64
+	patience atomic.Int64
 }
 
 type podSpec struct {
@@ -152,7 +156,8 @@ type podSpec struct {
 	opaque ports.Set
 	probes []policy.Probe // port 0 is the application's
 	// serve runs the application; nil is the gRPC test service.
-	serve func(l net.Listener) (stop func())
+	serve  func(l net.Listener) (stop func())
+	limits limits // zero values are ample
 	// remote stands for the clients' address, which on loopback would always
 	// be let in.
 	remote netip.Addr
@@ -206,6 +211,8 @@ func (r remoteConn) RemoteAddr() net.Addr {
 	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(r.remote, 1234))
 }
 
+func (r remoteConn) NetConn() net.Conn { return r.Conn }
+
 func (r remoteConn) CloseWrite() error {
 	return r.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
@@ -223,15 +230,18 @@ func (p *pod) rules(s podSpec) *policy.Inbound {
 }
 
 func (p *pod) startProxy(s podSpec) {
+	if s.limits.connections == 0 {
+		s.limits.connections = 1000
+	}
 	p.in = inbound.New(inbound.Options{
 		Credentials: p.w.ca.Credentials(p.w.t, identityOf(p.name)),
 		Policy:      p.rules(s),
 		Opaque:      s.opaque, Metrics: p.metrics, Log: p.w.log, Port: 1,
-		ConnectTimeout: time.Second, DetectTimeout: time.Second,
+		ConnectTimeout: time.Second, DetectTimeout: time.Second, MaxRequests: s.limits.requests,
 		OriginalDst: func(c net.Conn) (netip.AddrPort, error) { return p.app, nil },
 	})
 	p.proxyL = listenOn(p.w.t, p.ip)
-	p.acc = &tcp.Acceptor{Max: 1000, Refuse: func() {}, Handle: func(ctx context.Context, c net.Conn) {
+	p.acc = &tcp.Acceptor{Max: s.limits.connections, MaxNew: s.limits.fresh, Shed: func(n int) { p.metrics.TCPError(metrics.Inbound, "loadshed").Add(n) }, Handle: func(ctx context.Context, c net.Conn) {
 		if s.remote.IsValid() {
 			c = remoteConn{c, s.remote}
 		}
@@ -310,6 +320,20 @@ func (w *world) sidecarWith(name string, change func(*outbound.Options)) *sideca
 	return s
 }
 
+// ingress is the proxy of an ingress, which resolves the names that it is given.
+func (w *world) ingress(name string, names map[string]string) *sidecar {
+	return w.sidecarWith(name, func(o *outbound.Options) {
+		o.Ingress = true
+		o.Resolve = func(_ context.Context, host string) ([]netip.Addr, error) {
+			ip, ok := names[host]
+			if !ok {
+				return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+			}
+			return []netip.Addr{netip.MustParseAddr(ip)}, nil
+		}
+	})
+}
+
 // dialled is a connection as it reaches the proxy after redirection.
 type dialled struct {
 	net.Conn
@@ -376,4 +400,28 @@ func (w *world) service(vip string, pods ...*pod) (netip.AddrPort, *directory) {
 	}
 	d.set(now)
 	return addr, d
+}
+
+// gauge counts what goes on at a time, and the most of it.
+type gauge struct {
+	mu        sync.Mutex
+	now, peak int
+}
+
+func (g *gauge) enter() (leave func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now++
+	g.peak = max(g.peak, g.now)
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.now--
+	}
+}
+
+func (g *gauge) most() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.peak
 }

@@ -25,6 +25,10 @@ import (
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 )
 
+// maxStreams is how many calls one proxy has open at a time: it watches each
+// address that its application dials.
+const maxStreams = 4096
+
 // drainTime is how long a control plane server lets calls end.
 const drainTime = 5 * time.Second
 
@@ -71,6 +75,8 @@ func newGRPC(creds credentials.TransportCredentials) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.MaxRecvMsgSize(128<<10),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(10*time.Second),
 	)
 }
@@ -113,7 +119,8 @@ func together(ctx context.Context, all ...func(context.Context) error) error {
 func runIdentity(ctx context.Context, o *options) error {
 	listen := o.flags.String("listen", ":8080", "`address` of the gRPC service")
 	adminAddr := o.flags.String("admin", ":9990", "`address` of the health checks")
-	issuerDir := o.flags.String("issuer-dir", contract.MountIssuer, "`folder` with the issuer's tls.crt and tls.key")
+	issuerDir := o.flags.String("issuer-dir", contract.MountIssuer, "`folder` with the issuer's certificate and key")
+	issuerScheme := o.flags.String("issuer-scheme", string(identity.SchemeKubernetes), "how they are called: kubernetes.io/tls or linkerd.io/tls")
 	roots := o.flags.String("trust-roots", filepath.Join(contract.MountTrustRoots, contract.TrustRootsKey), "`file` with the trust anchors")
 	domain := o.flags.String("trust-domain", "cluster.local", "trust `domain`")
 	namespace := o.flags.String("namespace", meshid.ControlPlaneNamespace, "`namespace` of the control plane")
@@ -121,6 +128,10 @@ func runIdentity(ctx context.Context, o *options) error {
 	skew := o.flags.Duration("clock-skew-allowance", 20*time.Second, "allowance for clocks that differ")
 	if err := o.parse(); err != nil {
 		return err
+	}
+	scheme, err := identity.ParseScheme(*issuerScheme)
+	if err != nil {
+		return wrongUse(err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {
@@ -137,7 +148,7 @@ func runIdentity(ctx context.Context, o *options) error {
 	events := kubeapi.NewEvents(client, "linkerd-identity")
 	defer events.Close()
 	service, err := identity.NewService(identity.Options{
-		IssuerDir: *issuerDir, Roots: pool, TrustDomain: *domain,
+		IssuerDir: *issuerDir, Scheme: scheme, Roots: pool, TrustDomain: *domain,
 		Validity: identity.Validity{Lifetime: *lifetime, ClockSkew: *skew},
 		Reviewer: client, Recorder: identityEvents{events, *namespace}, Log: o.log,
 	})

@@ -41,13 +41,22 @@ type options struct {
 // parse reads the flags that the command has defined.
 func (o *options) parse() error {
 	if err := o.flags.Parse(o.args); err != nil {
-		return usageError{err}
+		return usageError{err, true}
 	}
 	o.args = o.flags.Args()
 	return nil
 }
 
-type usageError struct{ error }
+type usageError struct {
+	error
+	told bool // the flags have printed it
+}
+
+// Unwrap gives the cause.
+func (e usageError) Unwrap() error { return e.error }
+
+// wrongUse is an error of the command's arguments.
+func wrongUse(err error) error { return usageError{error: err} }
 
 // exitError is an error with an exit code of its own.
 type exitError struct {
@@ -95,13 +104,16 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 	}
 	o.flags.SetOutput(stderr)
 	err := c.run(ctx, o)
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
-	case errors.As(err, new(usageError)):
+	}
+	wrong, isWrong := errors.AsType[usageError](err)
+	if !wrong.told {
+		fmt.Fprintf(stderr, "fakemesh %s: %v\n", args[0], err)
+	}
+	if isWrong {
 		return codeUsage
 	}
-	fmt.Fprintf(stderr, "fakemesh %s: %v\n", args[0], err)
 	if exit, ok := errors.AsType[exitError](err); ok {
 		return exit.code
 	}

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/credentials"
 
@@ -42,9 +44,11 @@ const (
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
 	case "app":
-		_ = http.ListenAndServe(":9090", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "%s from %s", r.Header.Get("L5d-Client-Id"), r.RemoteAddr)
-		}))
+		})
+		go func() { _ = http.ListenAndServe(":9091", h) }()
+		_ = http.ListenAndServe(":9090", h)
 		os.Exit(1)
 	case "get":
 		client := &http.Client{Timeout: 8 * time.Second}
@@ -108,7 +112,8 @@ type fixed struct {
 
 func (fixed) Watch(req *meshapi.WatchRequest, stream meshapi.Destination_WatchServer) error {
 	d := &meshapi.Destinations{}
-	if req.Address == serverIP+":9090" {
+	switch req.Address {
+	case serverIP + ":9090":
 		d = &meshapi.Destinations{Kind: meshapi.Destinations_POD, Namespace: "prod-app", Endpoints: []*meshapi.Endpoint{{
 			Ip: serverIP, Port: 9090, Identity: nameOf("web"), Pod: "web-1", Namespace: "prod-app",
 		}}}
@@ -214,10 +219,15 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	anchors := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root.Cert.Raw}))
 	self, err := os.Executable()
 	require.NoError(t, err)
-	start := func(ns, ip, host, name string) {
+	start := func(ns, ip, host, name string, skip ...string) {
 		token := filepath.Join(filepath.Dir(binary), "token-"+name)
 		require.NoError(t, os.WriteFile(token, []byte(name), 0o644))
-		sh(t, "ip", "netns", "exec", ns, "setpriv", "--bounding-set=-all,+net_admin,+net_raw", binary, "init", "--inbound-ports-to-ignore=4190,4191")
+		initialise := append([]string{"ip", "netns", "exec", ns, "setpriv", "--bounding-set=-all,+net_admin,+net_raw", binary, "init"}, skip...)
+		sh(t, initialise...)
+		once := rules(t, ns)
+		require.NotEmpty(t, once)
+		sh(t, initialise...)
+		require.Equal(t, once, rules(t, ns), "it can be done again")
 		inside(t, ns, contract.ProxyUID, []string{
 			contract.EnvLocalName + "=" + nameOf(name), contract.EnvTokenFile + "=" + token,
 			contract.EnvIdentityAddr + "=" + host + ":8080", contract.EnvIdentityName + "=" + nameOf("identity"),
@@ -229,8 +239,9 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 		sh(t, "ip", "netns", "exec", ns, binary, "await", "--timeout=10s")
 	}
 	inside(t, serverNS, 0, []string{roleEnv + "=app"}, self)
-	start(clientNS, clientIP, "10.77.1.1", "client")
-	start(serverNS, serverIP, "10.77.2.1", "web")
+	require.Error(t, exec.Command("ip", "netns", "exec", clientNS, "setpriv", "--bounding-set=-all", binary, "init").Run(), "without NET_ADMIN")
+	start(clientNS, clientIP, "10.77.1.1", "client", "--inbound-ports-to-ignore=4190,4191", "--outbound-ports-to-ignore=9092-9093")
+	start(serverNS, serverIP, "10.77.2.1", "web", "--inbound-ports-to-ignore=4190,4191,9091")
 
 	get := func(argv ...string) string {
 		cmd := exec.Command(argv[0], argv[1:]...)
@@ -243,6 +254,18 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	require.Equal(t, "200 "+nameOf("client")+" from "+serverIP,
 		strings.SplitN(get(in(clientNS, self, "http://"+serverIP+":9090/")...), ":", 2)[0], "meshed")
 	require.Contains(t, get(self, "http://10.77.2.2:9090/"), "403", "in the clear")
+	require.Equal(t, "200  from 10.77.2.1", strings.SplitN(get(self, "http://10.77.2.2:9091/"), ":", 2)[0], "an inbound port that is skipped")
+	asProxy := in(clientNS, "setpriv", fmt.Sprintf("--reuid=%d", contract.ProxyUID), fmt.Sprintf("--regid=%d", contract.ProxyUID), "--clear-groups", self, "http://"+serverIP+":9090/")
+	require.Contains(t, get(asProxy...), "403", "what the proxy's own user dials is not redirected")
+	for _, port := range []string{"9092", "9094"} {
+		require.Contains(t, get(in(clientNS, self, "http://"+serverIP+":"+port+"/")...), "403")
+	}
+	dialled := get(in(clientNS, self, "http://127.0.0.1:4191/metrics")...)
+	require.NotContains(t, dialled, `target_port="9092"`, "an outbound port that is skipped")
+	require.Contains(t, dialled, `target_port="9094"`, "one that is not")
+	require.Contains(t, get(in(serverNS, self, "http://127.0.0.1:9090/")...), "200  from 127.0.0.1", "loopback is left alone")
+	require.Contains(t, get(in(serverNS, self, "http://"+serverIP+":9090/")...), "200  from "+serverIP, "and so is the pod itself")
+
 	metrics := get(in(serverNS, self, "http://127.0.0.1:4191/metrics")...)
 	require.Contains(t, metrics, `client_id="`+nameOf("client")+`"`)
 	require.Contains(t, metrics, "inbound_http_authz_deny_total{")
@@ -256,14 +279,41 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	require.Contains(t, get(self, "http://10.77.2.2:4191/metrics"), "403", "monitoring is a client like others")
 	require.Contains(t, get(in(serverNS, self, "http://127.0.0.1:4191/metrics")...), `srv_name="deny"`)
 
-	pids := strings.Fields(sh(t, "ip", "netns", "pids", clientNS))
-	for _, pid := range pids {
+	proxies := 0
+	for _, pid := range strings.Fields(sh(t, "ip", "netns", "pids", clientNS)) {
+		command, err := os.ReadFile("/proc/" + pid + "/cmdline")
+		require.NoError(t, err)
+		if !strings.Contains(string(command), binary) {
+			continue
+		}
+		proxies++
 		status, err := os.ReadFile("/proc/" + pid + "/status")
 		require.NoError(t, err)
-		for line := range strings.SplitSeq(string(status), "\n") {
-			if strings.HasPrefix(line, "VmRSS") || strings.HasPrefix(line, "Uid") || strings.HasPrefix(line, "CapEff") {
-				t.Log(line)
-			}
+		require.Regexp(t, `(?m)^Uid:\s+2102\s+2102\s+2102\s+2102$`, string(status))
+		require.Regexp(t, `(?m)^CapEff:\s+0+$`, string(status))
+	}
+	require.Equal(t, 1, proxies)
+}
+
+// rules are those of a namespace as the kernel lists them.
+func rules(t *testing.T, ns string) []string {
+	t.Helper()
+	f, err := os.Open("/var/run/netns/" + ns)
+	require.NoError(t, err)
+	defer f.Close()
+	conn, err := nftables.New(nftables.WithNetNSFd(int(f.Fd())))
+	require.NoError(t, err)
+	chains, err := conn.ListChains()
+	require.NoError(t, err)
+	var all []string
+	for _, c := range chains {
+		list, err := conn.GetRules(c.Table, c)
+		require.NoError(t, err)
+		for _, r := range list {
+			text, err := json.Marshal(r.Exprs)
+			require.NoError(t, err)
+			all = append(all, fmt.Sprintf("%s/%s %s", c.Table.Name, c.Name, text))
 		}
 	}
+	return all
 }

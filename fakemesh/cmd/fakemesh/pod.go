@@ -41,7 +41,7 @@ func runInit(_ context.Context, o *options) error {
 		return err
 	}
 	if *in > 65535 || *out > 65535 {
-		return usageError{errors.New("a port has at most 65535")}
+		return wrongUse(errors.New("a port has at most 65535"))
 	}
 	r := redirect.Rules{InboundPort: uint16(*in), OutboundPort: uint16(*out), ProxyUID: uint32(*uid)}
 	var err error
@@ -116,18 +116,19 @@ const drainAfter = 2 * time.Second
 // runSleep is the proxy's preStop hook.
 func runSleep(ctx context.Context, o *options) error {
 	port := o.flags.Uint("port", contract.PortAdmin, "the proxy's admin `port`")
+	drain := o.flags.Duration("drain-after", drainAfter, "when clients are told to come back by new connections")
 	if err := o.parse(); err != nil {
 		return err
 	}
 	if len(o.args) != 1 {
-		return usageError{errors.New("sleep takes the number of seconds")}
+		return wrongUse(errors.New("sleep takes the number of seconds"))
 	}
 	seconds, err := strconv.Atoi(o.args[0])
 	if err != nil || seconds < 0 {
-		return usageError{fmt.Errorf("%q is no number of seconds", o.args[0])}
+		return wrongUse(fmt.Errorf("%q is no number of seconds", o.args[0]))
 	}
 	end := time.After(time.Duration(seconds) * time.Second)
-	next := time.After(drainAfter)
+	next := time.After(*drain)
 	client := local()
 	for {
 		select {

@@ -77,7 +77,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	}
 	settings, err := f.settings()
 	if err != nil {
-		return usageError{err}
+		return wrongUse(err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {

@@ -184,10 +184,9 @@ func TestWhoIsLetIntoAServer(t *testing.T) {
 			const mark = "serverauthorization/zz-mark anyone from 9.9.9.9/32"
 			want := map[string][]string{"server web": append(tc.want, mark), "route default": {}}
 			f := c.inbound("prod/web-1")
-			require.Eventually(t, func() bool {
-				got := f.until(func(r *meshapi.InboundRules) bool { return r.Ports[9090] != nil }).Ports[9090]
-				return len(describe(got)["server web"]) == len(want["server web"])
-			}, patience, patience/100)
+			f.until(func(r *meshapi.InboundRules) bool {
+				return r.Ports[9090] != nil && len(describe(r.Ports[9090])["server web"]) == len(want["server web"])
+			})
 			got := describe(f.last.Ports[9090])
 			require.ElementsMatch(t, want["server web"], got["server web"])
 			require.Empty(t, got["route default"])

@@ -44,6 +44,7 @@ func TestAServicesRoutesAreToldWithWhereTheirBackendsAre(t *testing.T) {
 	c.add("Service", webService)
 	c.add("Service", canary)
 	f := c.outbound("10.96.0.1:9090", "prod/client-1")
+	f.until(func(o *meshapi.OutboundRules) bool { return o.Parent != nil }) // the Service may come after the first answer
 	c.routed(f)
 	require.Equal(t, "core/Service/prod/web", f.last.Parent.Group+"/"+f.last.Parent.Kind+"/"+f.last.Parent.Namespace+"/"+f.last.Parent.Name)
 	require.EqualValues(t, 9090, f.last.Parent.Port)

@@ -1,17 +1,17 @@
-// Package admin is the proxy's own HTTP server: metrics, health, shutdown.
+// Package admin is what the proxy says of itself by HTTP: metrics, health;
+// and where it is told to end.
 package admin
 
 import (
 	"net"
 	"net/http"
 	"net/netip"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Options of the server.
+// Options of the handler.
 type Options struct {
 	Metrics  prometheus.Gatherer
 	Ready    func() bool
@@ -22,8 +22,8 @@ type Options struct {
 // maxScrapes bounds how many read the metrics at once.
 const maxScrapes = 4
 
-// New makes the server.
-func New(o Options) *http.Server {
+// New makes the handler. The limits of connections are its server's.
+func New(o Options) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
 		MaxRequestsInFlight: maxScrapes,
@@ -39,14 +39,7 @@ func New(o Options) *http.Server {
 	})
 	mux.HandleFunc("POST /shutdown", fromLoopback(o.Shutdown))
 	mux.HandleFunc("POST /drain", fromLoopback(o.Drain))
-	return &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    16 << 10,
-	}
+	return mux
 }
 
 func answer(w http.ResponseWriter, status int, text string) {

@@ -15,7 +15,7 @@ func (nothing) Gather() ([]*dto.MetricFamily, error) { return nil, nil }
 
 func TestThePathsOfTheContract(t *testing.T) {
 	ready, shut, drained := false, 0, 0
-	h := New(Options{Metrics: nothing{}, Ready: func() bool { return ready }, Shutdown: func() { shut++ }, Drain: func() { drained++ }}).Handler
+	h := New(Options{Metrics: nothing{}, Ready: func() bool { return ready }, Shutdown: func() { shut++ }, Drain: func() { drained++ }})
 	ask := func(method, path, from string) int {
 		r := httptest.NewRequest(method, path, nil)
 		r.RemoteAddr = from

@@ -53,6 +53,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// NetConn is the connection without what was read ahead.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 // Unread puts bytes back in front of what is read next.
 func (c *Conn) Unread(b []byte) { c.ahead = append(bytes.Clone(b), c.ahead...) }
 

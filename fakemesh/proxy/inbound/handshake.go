@@ -88,6 +88,9 @@ func (l *listening) Close() error {
 	return l.Conn.Close()
 }
 
+// NetConn is what it listens on.
+func (l *listening) NetConn() net.Conn { return l.Conn }
+
 // CloseWrite implements the half close that tcp.Join asks for.
 func (l *listening) CloseWrite() error {
 	if half, ok := l.Conn.(interface{ CloseWrite() error }); ok {

@@ -71,6 +71,12 @@ func (i *Inbound) answered(flow metrics.Flow, end metrics.Response, start time.T
 	h.Response(end, time.Since(start))
 }
 
+// overload answers what is over the limit of requests.
+func (i *Inbound) overload(w http.ResponseWriter, r *http.Request) {
+	i.Metrics.Error(metrics.Inbound, relay.Overloaded.Kind).Inc()
+	relay.Write(w, r, relay.Overloaded, false)
+}
+
 // route tries the application: once, and once more when a connection that was
 // open turned out to take no more requests.
 type route struct {
@@ -89,6 +95,9 @@ func (x *route) Next(ctx context.Context) (relay.Leg, error) {
 	x.tries++
 	var unsent *upstream.UnsentError
 	refused := errors.As(x.last, &unsent) && unsent.Dial
+	if errors.Is(x.last, upstream.ErrOverloaded) {
+		return nil, relay.Overloaded
+	}
 	if refused || x.tries > maxTries {
 		return nil, &relay.Error{Status: http.StatusBadGateway, Kind: "connect", Err: x.last}
 	}

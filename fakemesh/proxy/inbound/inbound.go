@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -34,6 +33,7 @@ type Options struct {
 	Port           uint16 // the proxy's own
 	ConnectTimeout time.Duration
 	DetectTimeout  time.Duration
+	MaxRequests    int // at a time, half of them from one address; 0 is no limit
 	// OriginalDst tells where a redirected connection was going.
 	OriginalDst func(net.Conn) (netip.AddrPort, error)
 }
@@ -51,7 +51,7 @@ type Inbound struct {
 func New(o Options) *Inbound {
 	x := &Inbound{Options: o}
 	x.policy.Store(o.Policy)
-	x.server = serve.New(http.HandlerFunc(x.serveHTTP))
+	x.server = serve.New(serve.Options{Handler: x.serveHTTP, Requests: o.MaxRequests, PerPeer: o.MaxRequests / 2, Overload: x.overload})
 	x.apps.dial = x.dial
 	return x
 }
@@ -107,6 +107,7 @@ func (i *Inbound) Handle(ctx context.Context, raw net.Conn) {
 	}
 	if dst.Port() != i.Port && i.opaque(c) {
 		// The server may be the first to speak: there may be nothing to look at.
+		c.noReason = metrics.ReasonPortSkipped
 		i.forward(ctx, raw, c)
 		return
 	}
@@ -186,7 +187,7 @@ func (i *Inbound) transported(ctx context.Context, conn net.Conn, c *client) {
 
 func (i *Inbound) byProtocol(ctx context.Context, conn *detect.Conn, c *client, p detect.Protocol, timedOut bool) {
 	if timedOut {
-		i.Log.Info("protocol detection timed out", "after", i.DetectTimeout, "port", c.dst.Port())
+		i.Log.Info(fmt.Sprintf("protocol detection timed out after %s", i.DetectTimeout), "port", c.dst.Port())
 	}
 	switch i.rules(c).Protocol {
 	case meshapi.PortRules_TLS:
@@ -234,7 +235,10 @@ func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d: %w", dst.Port(), err)
 	}
-	return c, nil
+	return tcp.Meter(c, i.Metrics.TCP(metrics.Peer{
+		Direction: metrics.Inbound, TargetIP: dst.Addr().String(), TargetPort: dst.Port(),
+		TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonLoopback,
+	}, "dst")), nil
 }
 
 var (

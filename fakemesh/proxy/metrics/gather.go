@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -39,13 +38,16 @@ func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
 	out := families{}
 	before := r.seconds() - int64(idleAfter.Seconds())
 	never := func(*HTTP) bool { return false }
-	r.http.each(before, never, func(f Flow, h *HTTP) { out.http(f, h) })
+	r.http.each(before, never, func(f Flow, h *HTTP) { out.http("", f.labels(), h) })
+	r.control.each(before, never, func(c Control, h *HTTP) {
+		out.http("control_", pairs("addr", c.Addr, "server_id", c.ServerID), h)
+	})
 	r.tcp.each(before, func(t *TCP) bool { return t.open.Load() > 0 }, func(k tcpKey, t *TCP) { out.tcp(k, t) })
 	r.authz.each(before, func(*Count) bool { return false }, func(k authzKey, c *Count) {
 		out.counter(k.name, c.n.Load(), append(k.peer.labels(false), refLabels("route", k.route)...))
 	})
 	r.errors.each(before, func(*Count) bool { return false }, func(k errorKey, c *Count) {
-		out.counter(k.direction+"_http_errors_total", c.n.Load(), pairs("error", k.kind))
+		out.counter(k.direction+"_"+k.of+"_errors_total", c.n.Load(), pairs("error", k.kind))
 	})
 	r.routeBackends(out, before)
 	r.process(out)
@@ -57,13 +59,17 @@ func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
 	return list, nil
 }
 
-func (f families) http(flow Flow, h *HTTP) {
-	labels := append(flow.Peer.labels(true), pairs("authority", flow.Authority)...)
-	if flow.Direction == Inbound {
-		labels = append(labels, refLabels("route", flow.Route)...)
+func (f Flow) labels() []*dto.LabelPair {
+	labels := append(f.Peer.labels(true), pairs("authority", f.Authority)...)
+	if f.Direction == Inbound {
+		labels = append(labels, refLabels("route", f.Route)...)
 	}
+	return labels
+}
+
+func (f families) http(prefix string, labels []*dto.LabelPair, h *HTTP) {
 	labels = slices.Clip(labels)
-	f.counter("request_total", h.requests.Load(), labels)
+	f.counter(prefix+"request_total", h.requests.Load(), labels)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for res, n := range h.responses {
@@ -71,13 +77,13 @@ func (f families) http(flow Flow, h *HTTP) {
 		if res.Failure() {
 			class = "failure"
 		}
-		f.counter("response_total", n, append(labels, pairs("status_code", strconv.Itoa(res.Status),
+		f.counter(prefix+"response_total", n, append(labels, pairs("status_code", strconv.Itoa(res.Status),
 			"classification", class, "grpc_status", res.GRPCStatus, "error", res.Error)...))
 	}
 	for status, hist := range h.latency {
 		m := hist.metric()
 		m.Label = append(labels, pairs("status_code", strconv.Itoa(status))...)
-		f.add("response_latency_ms", dto.MetricType_HISTOGRAM, m)
+		f.add(prefix+"response_latency_ms", dto.MetricType_HISTOGRAM, m)
 	}
 }
 
@@ -116,17 +122,21 @@ func (r *Registry) process(f families) {
 			f.gauge("identity_cert_expiration_timestamp_seconds", float64(at.Unix()), nil)
 		}
 	}
-	r.gaugesMu.Lock()
-	defer r.gaugesMu.Unlock()
-	for b, g := range r.gauges {
-		labels := pairs("backend_namespace", b.Namespace, "backend_name", b.Service, "target_addr", b.Addr)
-		for i, state := range []string{"ready", "pending"} {
-			f.gauge("outbound_http_balancer_endpoints", load(&g[i]), slices.Concat(labels, pairs("endpoint_state", state)))
-		}
+	r.balancersMu.Lock()
+	defer r.balancersMu.Unlock()
+	for b, counts := range r.balancers {
+		ready, pending := counts()
+		labels := slices.Clip(append(b.labels("parent"), b.labels("backend")...))
+		f.gauge("outbound_http_balancer_endpoints", float64(ready), append(labels, pairs("endpoint_state", "ready")...))
+		f.gauge("outbound_http_balancer_endpoints", float64(pending), append(labels, pairs("endpoint_state", "pending")...))
 	}
 }
 
-func load(v *atomic.Int64) float64 { return float64(v.Load()) }
+// labels name a Service as Linkerd does: as what was asked for, or as what answers.
+func (b Balancer) labels(as string) []*dto.LabelPair {
+	return pairs(as+"_group", "core", as+"_kind", "Service", as+"_namespace", b.Namespace,
+		as+"_name", b.Service, as+"_port", strconv.Itoa(int(b.Port)))
+}
 
 // labels are those of the contract; empty ones are left out, which Prometheus
 // takes for the same.
@@ -182,7 +192,10 @@ func ptr[T any](v T) *T { return &v }
 var helps = map[string]string{
 	"request_total":                              "Requests that came in.",
 	"response_total":                             "Requests that ended.",
-	"response_latency_ms":                        "Time from a request's head to the end of its response.",
+	"response_latency_ms":                        "Time from a request's head to the first of its response's body.",
+	"control_request_total":                      "Calls to the control plane.",
+	"control_response_total":                     "Calls to the control plane that ended.",
+	"control_response_latency_ms":                "Time from a call to the control plane to its first answer.",
 	"tcp_open_total":                             "Connections that began.",
 	"tcp_close_total":                            "Connections that ended.",
 	"tcp_open_connections":                       "Connections that are open.",
@@ -197,6 +210,8 @@ var helps = map[string]string{
 	"inbound_http_errors_total":                  "Responses that the inbound side made up.",
 	"outbound_http_errors_total":                 "Responses that the outbound side made up.",
 	"outbound_http_route_backend_requests_total": "Requests that were sent to a backend of a route.",
+	"inbound_tcp_errors_total":                   "Connections that the inbound side could not carry.",
+	"outbound_tcp_errors_total":                  "Connections that the outbound side could not carry.",
 	"outbound_http_balancer_endpoints":           "Endpoints of a balancer by state.",
 	"identity_cert_expiration_timestamp_seconds": "When the certificate in use ends.",
 	"identity_cert_refresh_count":                "Certificates obtained so far.",

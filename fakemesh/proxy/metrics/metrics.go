@@ -18,9 +18,11 @@ const (
 	TLSOpaque     = "opaque"
 	TLSDisabled   = "disabled"
 
-	ReasonNotFromRemote = "no_tls_from_remote"
-	ReasonLoopback      = "loopback"
-	ReasonNotProvided   = "not_provided_by_service_discovery"
+	ReasonNotFromRemote   = "no_tls_from_remote"
+	ReasonPortSkipped     = "port_skipped"
+	ReasonLoopback        = "loopback"
+	ReasonNotProvided     = "not_provided_by_service_discovery"
+	ReasonWithoutOverride = "ingress_without_override"
 )
 
 // Directions.
@@ -129,6 +131,9 @@ type Count struct {
 // Inc adds one.
 func (c *Count) Inc() { c.n.Add(1) }
 
+// Add adds n, which is not negative.
+func (c *Count) Add(n int) { c.n.Add(uint64(n)) }
+
 // authzKey is a policy decision with its labels.
 type authzKey struct {
 	name  string
@@ -137,23 +142,30 @@ type authzKey struct {
 }
 
 type errorKey struct {
-	direction, kind string
+	direction, of, kind string // of is http or tcp
 }
 
 // Registry is everything one proxy counts.
 type Registry struct {
-	http   table[Flow, HTTP]
-	tcp    table[tcpKey, TCP]
-	authz  table[authzKey, Count]
-	errors table[errorKey, Count]
-	routes table[RouteBackend, Count]
-	info   Info
+	http    table[Flow, HTTP]
+	control table[Control, HTTP]
+	tcp     table[tcpKey, TCP]
+	authz   table[authzKey, Count]
+	errors  table[errorKey, Count]
+	routes  table[RouteBackend, Count]
+	info    Info
 
 	authMu      sync.RWMutex
 	authorities map[string]struct{}
 
-	gaugesMu sync.Mutex
-	gauges   map[Balancer]*[2]atomic.Int64 // ready, pending
+	balancersMu sync.Mutex
+	balancers   map[Balancer]func() (ready, pending int)
+}
+
+// Control is a service of the control plane that the proxy calls.
+type Control struct {
+	Addr     string // as it is configured: host:port
+	ServerID string
 }
 
 type tcpKey struct {
@@ -161,8 +173,11 @@ type tcpKey struct {
 	side string // src or dst
 }
 
-// Balancer names a set of endpoints.
-type Balancer struct{ Namespace, Service, Addr string }
+// Balancer names the endpoints of one port of a Service.
+type Balancer struct {
+	Namespace, Service string
+	Port               uint16
+}
 
 // Info is what the registry asks when it is read.
 type Info struct {
@@ -178,7 +193,7 @@ func New(info Info) *Registry {
 	if info.now == nil {
 		info.now = time.Now
 	}
-	return &Registry{info: info, gauges: map[Balancer]*[2]atomic.Int64{}, authorities: map[string]struct{}{}}
+	return &Registry{info: info, balancers: map[Balancer]func() (int, int){}, authorities: map[string]struct{}{}}
 }
 
 type entry interface{ touched() *atomic.Int64 }
@@ -242,10 +257,14 @@ func (r *Registry) HTTP(f Flow) *HTTP {
 	return r.http.get(f, Flow{Peer: Peer{Direction: f.Direction}}, r.seconds())
 }
 
-// Request counts a request as it begins.
+// Control is the counter of calls to a service of the control plane.
+func (r *Registry) Control(c Control) *HTTP { return r.control.get(c, Control{}, r.seconds()) }
+
+// Request counts a request as it is sent on.
 func (h *HTTP) Request() { h.requests.Add(1) }
 
-// Response counts a request's end, latency after its begin.
+// Response counts a request's end; latency is how long the first of its
+// response's body took, or its end where there is none.
 func (h *HTTP) Response(res Response, latency time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -290,27 +309,29 @@ func (r *Registry) Authz(name string, p Peer, route policy.Ref) *Count {
 	return r.authz.get(authzKey{name, p, route}, authzKey{name: name, peer: Peer{Direction: Inbound}}, r.seconds())
 }
 
-// Error is the counter of errors of one kind that the proxy made up.
+// Error is the counter of requests that ended with an error of one kind that
+// the proxy made up.
 func (r *Registry) Error(direction, kind string) *Count {
-	k := errorKey{direction, kind}
-	return r.errors.get(k, k, r.seconds())
+	return r.error(errorKey{direction, "http", kind})
 }
 
-// Endpoints sets how many endpoints a balancer has; all zero removes it.
-func (r *Registry) Endpoints(b Balancer, ready, pending int) {
-	r.gaugesMu.Lock()
-	defer r.gaugesMu.Unlock()
-	if ready == 0 && pending == 0 {
-		delete(r.gauges, b)
+// TCPError is the counter of connections that could not be carried.
+func (r *Registry) TCPError(direction, kind string) *Count {
+	return r.error(errorKey{direction, "tcp", kind})
+}
+
+func (r *Registry) error(k errorKey) *Count { return r.errors.get(k, k, r.seconds()) }
+
+// Balance shows what counts says of a balancer's endpoints, whenever the
+// metrics are read; nil shows them no more.
+func (r *Registry) Balance(b Balancer, counts func() (ready, pending int)) {
+	r.balancersMu.Lock()
+	defer r.balancersMu.Unlock()
+	if counts == nil {
+		delete(r.balancers, b)
 		return
 	}
-	g := r.gauges[b]
-	if g == nil {
-		g = &[2]atomic.Int64{}
-		r.gauges[b] = g
-	}
-	g[0].Store(int64(ready))
-	g[1].Store(int64(pending))
+	r.balancers[b] = counts
 }
 
 // maxAuthorities bounds a label that clients make up.

@@ -76,21 +76,20 @@ func TestWhatCountsAsFailure(t *testing.T) {
 
 func TestLatencyGoesIntoTheBucketsOfLinkerd(t *testing.T) {
 	h := &histogram{}
-	for _, ms := range []float64{0.5, 1, 1.5, 100, 150, 60000} {
+	for _, ms := range []float64{0.5, 1, 1.5, 100, 150, 250, 60000} {
 		h.observe(ms)
 	}
 	m := h.metric().Histogram
-	at := func(bound float64) uint64 {
-		for _, b := range m.Bucket {
-			if b.GetUpperBound() == bound {
-				return b.GetCumulativeCount()
-			}
-		}
-		return 99
+	got := map[float64]uint64{}
+	for _, b := range m.Bucket {
+		got[b.GetUpperBound()] = b.GetCumulativeCount()
 	}
-	require.Equal(t, []uint64{2, 3, 4, 5, 5}, []uint64{at(1), at(2), at(100), at(200), at(50000)})
-	require.EqualValues(t, 6, m.GetSampleCount())
-	require.InDelta(t, 60253, m.GetSampleSum(), 0.1)
+	require.Equal(t, map[float64]uint64{
+		1: 2, 2: 3, 3: 3, 4: 3, 5: 3, 10: 3, 20: 3, 30: 3, 40: 3, 50: 3, 100: 4, 200: 5, 300: 6, 400: 6, 500: 6,
+		1000: 6, 2000: 6, 3000: 6, 4000: 6, 5000: 6, 10000: 6, 20000: 6, 30000: 6, 40000: 6, 50000: 6,
+	}, got)
+	require.EqualValues(t, 7, m.GetSampleCount())
+	require.InDelta(t, 60503, m.GetSampleSum(), 0.1)
 }
 
 func TestIdleSeriesAreDroppedAndOpenConnectionsAreNot(t *testing.T) {
@@ -132,15 +131,45 @@ func TestWhatClientsMakeUpCannotFillTheMemory(t *testing.T) {
 	require.EqualValues(t, 3*maxSeries, total, "none is lost")
 }
 
-func TestEndpointsOfABalancerAreShownUntilThereAreNone(t *testing.T) {
+func TestEndpointsOfABalancerAreThoseOfTheMomentUntilItIsGone(t *testing.T) {
 	r := New(Info{})
-	b := Balancer{Namespace: "prod-app", Service: "web", Addr: "10.96.0.1:80"}
-	r.Endpoints(b, 3, 1)
-	text := strings.Join(lines(t, r), "\n")
-	require.Contains(t, text, "endpoint_state=ready} 3")
-	require.Contains(t, text, "endpoint_state=pending} 1")
-	r.Endpoints(b, 0, 0)
+	b := Balancer{Namespace: "prod-app", Service: "web", Port: 80}
+	ready, pending := 3, 1
+	r.Balance(b, func() (int, int) { return ready, pending })
+	labels := "parent_group=core,parent_kind=Service,parent_namespace=prod-app,parent_name=web,parent_port=80," +
+		"backend_group=core,backend_kind=Service,backend_namespace=prod-app,backend_name=web,backend_port=80"
+	require.Subset(t, lines(t, r), []string{
+		"outbound_http_balancer_endpoints{" + labels + ",endpoint_state=ready} 3",
+		"outbound_http_balancer_endpoints{" + labels + ",endpoint_state=pending} 1",
+	})
+	ready = 0
+	require.Contains(t, lines(t, r), "outbound_http_balancer_endpoints{"+labels+",endpoint_state=ready} 0")
+	r.Balance(b, nil)
 	require.NotContains(t, strings.Join(lines(t, r), "\n"), "balancer")
+}
+
+func TestCallsToTheControlPlaneAreCountedByWhereTheyGo(t *testing.T) {
+	r := New(Info{})
+	h := r.Control(Control{Addr: "linkerd-dst-headless:8086", ServerID: "linkerd-destination"})
+	h.Request()
+	h.Response(Response{Status: 200, GRPCStatus: "14"}, 2*time.Millisecond)
+	labels := "addr=linkerd-dst-headless:8086,server_id=linkerd-destination"
+	require.Subset(t, lines(t, r), []string{
+		"control_request_total{" + labels + "} 1",
+		"control_response_total{" + labels + ",status_code=200,classification=failure,grpc_status=14} 1",
+		"control_response_latency_ms{" + labels + ",status_code=200} 1",
+	})
+}
+
+func TestErrorsAreCountedByKind(t *testing.T) {
+	r := New(Info{})
+	r.Error(Outbound, "failfast").Inc()
+	r.Error(Inbound, "unauthorized").Inc()
+	r.TCPError(Inbound, "loadshed").Add(7)
+	require.Subset(t, lines(t, r), []string{
+		"outbound_http_errors_total{error=failfast} 1", "inbound_http_errors_total{error=unauthorized} 1",
+		"inbound_tcp_errors_total{error=loadshed} 7",
+	})
 }
 
 func BenchmarkCountARequest(b *testing.B) {

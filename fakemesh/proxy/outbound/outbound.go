@@ -44,6 +44,11 @@ type Options struct {
 	ConnectTimeout time.Duration
 	DetectTimeout  time.Duration
 	InboundPort    uint16 // where other pods' proxies listen
+	MaxRequests    int    // at a time; 0 is no limit
+	// Ingress leaves what is dialled as it is, but for requests that name a Service.
+	Ingress bool
+	// Resolve gives the IPv4 addresses of a name that such a request names.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 	// OriginalDst tells where a redirected connection was going.
 	OriginalDst func(net.Conn) (netip.AddrPort, error)
 	// Control is called on each socket before it connects; may be nil.
@@ -55,13 +60,14 @@ type Outbound struct {
 	Options
 	server  *serve.Server
 	targets targets
+	names   names
 	done    chan struct{}
 }
 
 // New makes an Outbound; its watches live until Shutdown.
 func New(o Options) *Outbound {
-	x := &Outbound{Options: o, done: make(chan struct{})}
-	x.server = serve.New(http.HandlerFunc(x.serveHTTP))
+	x := &Outbound{Options: o, names: names{resolve: o.Resolve}, done: make(chan struct{})}
+	x.server = serve.New(serve.Options{Handler: x.serveHTTP, Requests: o.MaxRequests, Overload: x.overload})
 	go x.sweep()
 	return x
 }
@@ -118,16 +124,21 @@ func (o *Outbound) Handle(ctx context.Context, raw net.Conn) {
 		raw.Close()
 		return
 	}
-	t := o.targets.get(dst, o.begin)
+	begin := o.begin
+	if o.Ingress {
+		begin = o.beginPlain
+	}
+	t := o.targets.get(targetKey{addr: dst, plain: o.Ingress}, begin)
 	if t == nil {
-		o.Log.Warn("too many different destinations", "dst", dst)
+		o.Log.Warn(errTooManyTargets.Error(), "dst", dst)
 		raw.Close()
 		return
 	}
 	released := make(chan struct{}, 1)
 	released <- struct{}{}
 	metered := tcp.Meter(raw, o.Metrics.TCP(metrics.Peer{
-		Direction: metrics.Outbound, TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonLoopback,
+		Direction: metrics.Outbound, TargetIP: dst.Addr().String(), TargetPort: dst.Port(),
+		TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonLoopback,
 	}, "src"))
 	c := &conn{Conn: detect.NewConn(metered), release: func() {
 		select {
@@ -142,10 +153,6 @@ func (o *Outbound) Handle(ctx context.Context, raw net.Conn) {
 // route decides by what is behind the address, and by the first bytes.
 func (o *Outbound) route(ctx context.Context, c *conn, t *target) {
 	d := t.wait(ctx, FailFast)
-	if d != nil && d.GetKind() == meshapi.Destinations_UNKNOWN {
-		o.passThrough(ctx, c, t)
-		return
-	}
 	if d.GetOpaque() {
 		o.forward(ctx, c, t)
 		return
@@ -156,35 +163,18 @@ func (o *Outbound) route(ctx context.Context, c *conn, t *target) {
 		return
 	}
 	if timedOut {
-		o.Log.Info("protocol detection timed out", "after", o.DetectTimeout, "dst", t.addr)
+		o.Log.Info(fmt.Sprintf("protocol detection timed out after %s", o.DetectTimeout), "dst", t.addr)
 	}
 	if p == detect.HTTP1 || p == detect.HTTP2 {
 		o.server.Serve(c, t)
 		return
 	}
 	if d == nil {
-		o.Metrics.Error(metrics.Outbound, "failfast").Inc()
+		o.Metrics.TCPError(metrics.Outbound, "failfast").Inc()
 		c.Close()
 		return
 	}
 	o.forward(ctx, c, t)
-}
-
-// passThrough carries bytes to where they were going.
-func (o *Outbound) passThrough(ctx context.Context, c *conn, t *target) {
-	peer := metrics.Peer{
-		Direction: metrics.Outbound, TargetIP: t.addr.Addr().String(), TargetPort: t.addr.Port(),
-		TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonNotProvided,
-	}
-	// The system's own patience: a host out there is no pod in the next rack.
-	d := net.Dialer{Timeout: 30 * time.Second, Control: o.Control}
-	up, err := d.DialContext(ctx, "tcp4", t.addr.String())
-	if err != nil {
-		o.Log.Debug("no connection", "dst", t.addr, "error", err)
-		c.Close()
-		return
-	}
-	tcp.Join(c, tcp.Meter(up, o.Metrics.TCP(peer, "dst")))
 }
 
 // forward carries bytes to an endpoint.
@@ -193,6 +183,9 @@ func (o *Outbound) forward(ctx context.Context, c *conn, t *target) {
 	for {
 		m, err := t.endpoints.Pick(ctx, deadline)
 		if err != nil {
+			if errors.Is(err, balance.ErrUnavailable) {
+				o.Metrics.TCPError(metrics.Outbound, "failfast").Inc()
+			}
 			o.Log.Info("no connection", "dst", t.addr, "error", err)
 			c.Close()
 			return
@@ -202,6 +195,10 @@ func (o *Outbound) forward(ctx context.Context, c *conn, t *target) {
 		if err != nil {
 			o.Log.Info("no connection", "dst", t.addr, "error", err)
 			m.Failed()
+			if t.state.Load().GetKind() == meshapi.Destinations_UNKNOWN {
+				c.Close() // there is no other
+				return
+			}
 			continue
 		}
 		m.Alive(time.Since(begin))
@@ -222,11 +219,22 @@ func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		o.Metrics.Error(metrics.Outbound, e.Kind).Inc()
 		o.Log.Info("request failed", "dst", t.addr, "kind", e.Kind, "error", e.Err)
 	}
+	refuse := func(e *relay.Error) {
+		fail(e)
+		relay.Write(w, r, e, false)
+	}
+	switch named, err := o.overridden(r); {
+	case err != nil:
+		refuse(&relay.Error{Status: http.StatusBadGateway, Kind: "unexpected", Err: err})
+		return
+	case named != nil:
+		defer named.release()
+		t = named
+	}
 	deadline := time.Now().Add(FailFast)
 	to, done, e := o.choose(t, w, r, deadline)
 	if e != nil {
-		fail(e)
-		relay.Write(w, r, e, false)
+		refuse(e)
 		return
 	}
 	defer done()
@@ -237,6 +245,12 @@ func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		W: to.w, R: to.r, Fail: fail,
 		Route: &route{t: to.t, r: to.r, o: o, deadline: deadline, isHTTP2: r.ProtoMajor == 2},
 	}.Run()
+}
+
+// overload answers what is over the limit of requests.
+func (o *Outbound) overload(w http.ResponseWriter, r *http.Request) {
+	o.Metrics.Error(metrics.Outbound, relay.Overloaded.Kind).Inc()
+	relay.Write(w, r, relay.Overloaded, false)
 }
 
 // route tries endpoints of a target for one request.
@@ -275,6 +289,9 @@ func (x *route) Next(ctx context.Context) (relay.Leg, error) {
 }
 
 func (x *route) unavailable(err error) error {
+	if errors.Is(x.last, upstream.ErrOverloaded) {
+		return relay.Overloaded
+	}
 	return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "failfast", Err: err}
 }
 
@@ -302,7 +319,7 @@ func (l *leg) Done(rtt time.Duration, err error) {
 	var unsent *upstream.UnsentError
 	if errors.As(err, &unsent) {
 		l.last = err
-		if unsent.Dial && l.r.Context().Err() == nil {
+		if unsent.Dial && l.r.Context().Err() == nil && !errors.Is(err, upstream.ErrOverloaded) {
 			l.m.Failed()
 			return
 		}

@@ -80,7 +80,7 @@ func (o *Outbound) setRoutes(t *target, r *meshapi.OutboundRules) {
 		if addr == t.addr {
 			continue
 		}
-		if b := o.targets.get(addr, o.begin); b != nil {
+		if b := o.targets.get(targetKey{addr: addr}, o.begin); b != nil {
 			next.targets[addr] = b
 			b.release() // the sweep sees where routes lead to
 		}
@@ -98,7 +98,6 @@ type chosen struct {
 var (
 	errNoRoute   = errors.New("no route found for request")
 	errNoBackend = errors.New("no backend of the route has a weight")
-	errForgotten = errors.New("too many different destinations")
 )
 
 // choose finds the way of a request; done is to be called when it has ended.
@@ -149,7 +148,7 @@ func (o *Outbound) send(to *chosen, now *rules, way *policy.Way) *relay.Error {
 	}
 	if backend.Addr != to.t.addr {
 		if to.t = now.targets[backend.Addr]; to.t == nil {
-			return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "unexpected", Err: errForgotten}
+			return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "unexpected", Err: errTooManyTargets}
 		}
 	}
 	backend.Filters.Request(to.r.Header)

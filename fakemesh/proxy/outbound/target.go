@@ -25,6 +25,9 @@ type target struct {
 	cancel    context.CancelFunc
 	routing   routing
 
+	mu     sync.Mutex
+	closed bool
+
 	conns atomic.Int64 // of the application
 	used  atomic.Int64 // unix seconds
 }
@@ -48,7 +51,7 @@ func (t *target) wait(ctx context.Context, limit time.Duration) *meshapi.Destina
 func (t *target) update(d *meshapi.Destinations, make func(*meshapi.Destinations, *meshapi.Endpoint) *endpoint, m *metrics.Registry) {
 	byKey := map[string]*meshapi.Endpoint{}
 	var keys []string
-	for _, e := range d.GetEndpoints() {
+	for _, e := range t.behind(d) {
 		key := e.GetIp() + ":" + strconv.Itoa(int(e.GetPort())) + "|" + e.GetIdentity() + "|" + strconv.FormatBool(e.GetOpaque())
 		byKey[key] = e
 		keys = append(keys, key)
@@ -59,10 +62,28 @@ func (t *target) update(d *meshapi.Destinations, make func(*meshapi.Destinations
 	for _, e := range gone {
 		e.drain()
 	}
-	if d.GetKind() == meshapi.Destinations_SERVICE {
-		ready, pending := t.endpoints.Counts()
-		m.Endpoints(metrics.Balancer{Namespace: d.GetNamespace(), Service: d.GetService(), Addr: t.addr.String()}, ready, pending)
+	t.show(d, m)
+}
+
+// behind is what is sent to: what is neither Service nor pod is that itself.
+func (t *target) behind(d *meshapi.Destinations) []*meshapi.Endpoint {
+	if d.GetKind() != meshapi.Destinations_UNKNOWN {
+		return d.GetEndpoints()
 	}
+	return []*meshapi.Endpoint{{Ip: t.addr.Addr().String(), Port: uint32(t.addr.Port())}}
+}
+
+// show makes the number of endpoints seen in the metrics.
+func (t *target) show(d *meshapi.Destinations, m *metrics.Registry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if d.GetKind() == meshapi.Destinations_SERVICE && !t.closed {
+		m.Balance(t.balancer(d), t.endpoints.Counts)
+	}
+}
+
+func (t *target) balancer(d *meshapi.Destinations) metrics.Balancer {
+	return metrics.Balancer{Namespace: d.GetNamespace(), Service: d.GetService(), Port: t.addr.Port()}
 }
 
 // close gives everything free.
@@ -71,40 +92,50 @@ func (t *target) close(m *metrics.Registry) {
 	for _, e := range t.endpoints.Update(nil, nil) {
 		e.drain()
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
 	if d := t.state.Load(); d.GetKind() == meshapi.Destinations_SERVICE {
-		m.Endpoints(metrics.Balancer{Namespace: d.GetNamespace(), Service: d.GetService(), Addr: t.addr.String()}, 0, 0)
+		m.Balance(t.balancer(d), nil)
 	}
 }
 
 // Limits of what is remembered of addresses.
 const (
-	maxTargets   = 2048
-	forgetKnown  = 10 * time.Minute
-	forgetOthers = 30 * time.Second
-	sweepEvery   = 10 * time.Second
+	maxTargets = 2048
+	// forgetAfter is how long an address that nobody is connected to is
+	// remembered: Linkerd's outbound discovery idle timeout.
+	forgetAfter = 5 * time.Second
+	sweepEvery  = time.Second
 )
 
 // targets are the addresses dialled of late.
 type targets struct {
 	mu    sync.Mutex
-	byKey map[netip.AddrPort]*target
+	byKey map[targetKey]*target
+}
+
+// targetKey tells addresses apart that are asked about and those that are not.
+type targetKey struct {
+	addr  netip.AddrPort
+	plain bool
 }
 
 // get finds or begins to watch an address; nil when there are too many. The
 // caller counts as one of its connections until it calls release.
-func (ts *targets) get(addr netip.AddrPort, begin func(*target)) *target {
+func (ts *targets) get(key targetKey, begin func(*target)) *target {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	t := ts.byKey[addr]
+	t := ts.byKey[key]
 	if t == nil {
 		if len(ts.byKey) >= maxTargets {
 			return nil
 		}
-		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{}), routing: newRouting()}
+		t = &target{addr: key.addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{}), routing: newRouting()}
 		if ts.byKey == nil {
-			ts.byKey = map[netip.AddrPort]*target{}
+			ts.byKey = map[targetKey]*target{}
 		}
-		ts.byKey[addr] = t
+		ts.byKey[key] = t
 		begin(t)
 	}
 	t.conns.Add(1)
@@ -118,11 +149,7 @@ func (t *target) release() {
 
 // idle says whether nobody has dialled the address for long.
 func (t *target) idle(now time.Time) bool {
-	keep := forgetOthers
-	if t.state.Load().GetKind() != meshapi.Destinations_UNKNOWN {
-		keep = forgetKnown
-	}
-	return t.conns.Load() == 0 && now.Sub(time.Unix(t.used.Load(), 0)) >= keep
+	return t.conns.Load() == 0 && now.Sub(time.Unix(t.used.Load(), 0)) >= forgetAfter
 }
 
 // sweep forgets addresses that nobody has dialled for long, and that no route
@@ -140,9 +167,9 @@ func (ts *targets) sweep(now time.Time, m *metrics.Registry) {
 			wanted[b] = true
 		}
 	}
-	for addr, t := range ts.byKey {
+	for key, t := range ts.byKey {
 		if !wanted[t] {
-			delete(ts.byKey, addr)
+			delete(ts.byKey, key)
 			t.close(m)
 		}
 	}
@@ -151,8 +178,8 @@ func (ts *targets) sweep(now time.Time, m *metrics.Registry) {
 func (ts *targets) closeAll(m *metrics.Registry) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	for addr, t := range ts.byKey {
-		delete(ts.byKey, addr)
+	for key, t := range ts.byKey {
+		delete(ts.byKey, key)
 		t.close(m)
 	}
 }

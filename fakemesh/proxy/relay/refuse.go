@@ -23,13 +23,16 @@ const (
 	codeUnavailable       = 14
 )
 
+// Overloaded is the answer to what is over a limit of the proxy.
+var Overloaded = &Error{Status: http.StatusServiceUnavailable, Kind: "loadshed", Err: errors.New("the proxy has too many requests in hand")}
+
 // IsGRPC says whether headers are those of a gRPC request or response.
 func IsGRPC(h http.Header) bool {
 	return strings.HasPrefix(h.Get("Content-Type"), "application/grpc")
 }
 
 // refuse answers a request that no server answered.
-func (x Relay) refuse(leg Leg, err error, took time.Duration) {
+func (x Relay) refuse(flow *metrics.HTTP, err error, took time.Duration) {
 	if x.R.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		// Nobody is there to read an answer.
 		panic(http.ErrAbortHandler)
@@ -43,7 +46,7 @@ func (x Relay) refuse(leg Leg, err error, took time.Duration) {
 	}
 	x.Fail(own)
 	end := Write(x.W, x.R, own, true)
-	count(leg, end, time.Now().Add(-took))
+	count(flow, end, took)
 }
 
 // Write answers with an error of the proxy's own: in gRPC to gRPC requests, in

@@ -33,7 +33,7 @@ type Route interface {
 type Leg interface {
 	// Acquire gets a connection to it.
 	Acquire(ctx context.Context) (*upstream.Conn, error)
-	// Flow counts for it; nil counts nothing.
+	// Flow counts what is sent to it; nil counts nothing.
 	Flow() *metrics.HTTP
 	// Done tells how it went: the time to the response's head, or an error.
 	Done(rtt time.Duration, err error)
@@ -81,23 +81,24 @@ func (x Relay) Run() {
 	if x.R.Body != nil && x.R.Body != http.NoBody && x.R.ContentLength != 0 {
 		body = newReplayBody(x.R.Body)
 	}
-	res, leg, err := x.send(body, upgrade)
+	res, flow, err := x.send(body, upgrade)
 	if err != nil {
-		x.refuse(leg, err, time.Since(start))
+		x.refuse(flow, err, time.Since(start))
 		return
 	}
 	if body != nil {
 		body.forget()
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		x.switchProtocols(res, leg, start)
+		x.switchProtocols(res, flow, start)
 		return
 	}
-	x.answer(res, leg, start)
+	x.answer(res, flow, start)
 }
 
-// send tries one server after another until one has taken the request.
-func (x Relay) send(body *replayBody, upgrade string) (*http.Response, Leg, error) {
+// send tries one server after another until one has taken the request. The flow
+// is the last one's that it was sent to, if it was sent at all.
+func (x Relay) send(body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
 	ctx := x.R.Context()
 	var last error
 	for {
@@ -108,24 +109,24 @@ func (x Relay) send(body *replayBody, upgrade string) (*http.Response, Leg, erro
 		if leg == nil {
 			return nil, nil, &Error{http.StatusBadGateway, "unavailable", last}
 		}
-		res, err := x.try(ctx, leg, body, upgrade)
+		res, flow, err := x.try(ctx, leg, body, upgrade)
 		if err == nil {
-			return res, leg, nil
+			return res, flow, nil
 		}
 		var unsent *upstream.UnsentError
 		if !errors.As(err, &unsent) || ctx.Err() != nil {
-			return nil, leg, err
+			return nil, flow, err
 		}
 		last = err
 	}
 }
 
-func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade string) (*http.Response, error) {
+func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
 	begin := time.Now()
 	conn, err := leg.Acquire(ctx)
 	if err != nil {
 		leg.Done(0, err)
-		return nil, err
+		return nil, nil, err
 	}
 	out := x.R.WithContext(ctx)
 	out.RequestURI = ""
@@ -141,11 +142,15 @@ func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade strin
 		conn.Release()
 		err := errors.New("the request's body is too long to send it again")
 		leg.Done(0, err)
-		return nil, err
+		return nil, nil, err
+	}
+	flow := leg.Flow()
+	if flow != nil {
+		flow.Request()
 	}
 	res, err := conn.RoundTrip(out)
 	leg.Done(time.Since(begin), err)
-	return res, err
+	return res, flow, err
 }
 
 // target keeps the request's target as the client wrote it.
@@ -206,24 +211,28 @@ func headerHas(lines []string, token string) bool {
 }
 
 // answer passes a response on.
-func (x Relay) answer(res *http.Response, leg Leg, start time.Time) {
+func (x Relay) answer(res *http.Response, flow *metrics.HTTP, start time.Time) {
 	defer res.Body.Close()
 	announced := slices.Collect(keys(res.Trailer))
 	x.head(res, announced)
 	var err error
+	var first time.Time // when the first piece of the body was there
 	// A length of 0 means that the head was the end as well, and it must be in
 	// one frame again: gRPC knows by it that there are only trailers.
 	if res.ContentLength != 0 {
 		if err = http.NewResponseController(x.W).Flush(); err != nil {
 			err = fmt.Errorf("%w: %w", errClient, err)
 		} else {
-			err = copyBody(x.W, res.Body)
+			first, err = copyBody(x.W, res.Body)
 		}
+	}
+	if first.IsZero() {
+		first = time.Now()
 	}
 	end := metrics.Response{Status: res.StatusCode}
 	isGRPC := IsGRPC(res.Header)
 	if err != nil {
-		x.brokeOff(err, leg, end, isGRPC, start)
+		x.brokeOff(err, flow, end, isGRPC, first.Sub(start))
 		return
 	}
 	h := x.W.Header()
@@ -236,7 +245,7 @@ func (x Relay) answer(res *http.Response, leg Leg, start time.Time) {
 	if isGRPC {
 		end.GRPCStatus = grpcStatus(res)
 	}
-	count(leg, end, start)
+	count(flow, end, first.Sub(start))
 }
 
 func grpcStatus(res *http.Response) string {
@@ -267,6 +276,9 @@ func (x Relay) head(res *http.Response, announced []string) {
 		if _, ok := h[name]; !ok {
 			h[name] = nil // or net/http puts its own
 		}
+	}
+	if _, ok := h["Content-Length"]; !ok && x.R.ProtoMajor == 2 {
+		h["Content-Length"] = nil // the same: a response of trailers only has none
 	}
 	if len(announced) > 0 {
 		h["Trailer"] = []string{strings.Join(announced, ", ")}
@@ -302,45 +314,49 @@ var errClient = errors.New("write the response")
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
 
-// copyBody passes each piece on as soon as it is there.
-func copyBody(w http.ResponseWriter, body io.Reader) error {
+// copyBody passes each piece on as soon as it is there, and tells when the
+// first was.
+func copyBody(w http.ResponseWriter, body io.Reader) (first time.Time, err error) {
 	buf, _ := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	rc := http.NewResponseController(w)
 	for {
 		n, err := body.Read(*buf)
 		if n > 0 {
+			if first.IsZero() {
+				first = time.Now()
+			}
 			if _, werr := w.Write((*buf)[:n]); werr != nil {
-				return fmt.Errorf("%w: %w", errClient, werr)
+				return first, fmt.Errorf("%w: %w", errClient, werr)
 			}
 			if err == nil {
 				if ferr := rc.Flush(); ferr != nil {
-					return fmt.Errorf("%w: %w", errClient, ferr)
+					return first, fmt.Errorf("%w: %w", errClient, ferr)
 				}
 			}
 		}
 		if err == io.EOF {
-			return nil
+			return first, nil
 		}
 		if err != nil {
-			return err
+			return first, err
 		}
 	}
 }
 
 // brokeOff ends a response whose head is sent already.
-func (x Relay) brokeOff(err error, leg Leg, end metrics.Response, isGRPC bool, start time.Time) {
+func (x Relay) brokeOff(err error, flow *metrics.HTTP, end metrics.Response, isGRPC bool, took time.Duration) {
 	gone := errors.Is(err, errClient) || errors.Is(x.R.Context().Err(), context.Canceled)
 	if gone {
 		if isGRPC {
-			end.GRPCStatus = "1"
-			count(leg, end, start)
+			end.GRPCStatus = strconv.Itoa(codeCanceled)
+			count(flow, end, took)
 		}
 		panic(http.ErrAbortHandler)
 	}
 	end.Error = "broken"
 	if !isGRPC {
-		count(leg, end, start)
+		count(flow, end, took)
 		x.Fail(&Error{http.StatusBadGateway, end.Error, err})
 		panic(http.ErrAbortHandler)
 	}
@@ -350,7 +366,7 @@ func (x Relay) brokeOff(err error, leg Leg, end metrics.Response, isGRPC bool, s
 	h[http.TrailerPrefix+"Grpc-Status"] = []string{end.GRPCStatus}
 	h[http.TrailerPrefix+"Grpc-Message"] = []string{"the response broke off"}
 	h[http.TrailerPrefix+"L5d-Proxy-Error"] = []string{"the response broke off"}
-	count(leg, end, start)
+	count(flow, end, took)
 	x.Fail(&Error{http.StatusBadGateway, end.Error, err})
 }
 
@@ -377,12 +393,8 @@ func grpcFromReset(err error) int {
 	}
 }
 
-func count(leg Leg, end metrics.Response, start time.Time) {
-	if leg == nil {
-		return
-	}
-	if flow := leg.Flow(); flow != nil {
-		flow.Request()
-		flow.Response(end, time.Since(start))
+func count(flow *metrics.HTTP, end metrics.Response, took time.Duration) {
+	if flow != nil {
+		flow.Response(end, took)
 	}
 }

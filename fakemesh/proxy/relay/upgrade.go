@@ -10,11 +10,11 @@ import (
 )
 
 // switchProtocols answers 101 and then carries bytes both ways until one side ends.
-func (x Relay) switchProtocols(res *http.Response, leg Leg, start time.Time) {
+func (x Relay) switchProtocols(res *http.Response, flow *metrics.HTTP, start time.Time) {
 	server, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
 		res.Body.Close()
-		x.refuse(leg, errors.New("the upgraded connection cannot be written to"), time.Since(start))
+		x.refuse(flow, errors.New("the upgraded connection cannot be written to"), time.Since(start))
 		return
 	}
 	defer server.Close()
@@ -28,7 +28,7 @@ func (x Relay) switchProtocols(res *http.Response, leg Leg, start time.Time) {
 		panic(http.ErrAbortHandler)
 	}
 	defer client.Close()
-	count(leg, metrics.Response{Status: res.StatusCode}, start)
+	count(flow, metrics.Response{Status: res.StatusCode}, time.Since(start))
 	res.Body = nil
 	if err := res.Write(buffered); err != nil {
 		return

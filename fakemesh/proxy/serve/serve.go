@@ -7,10 +7,16 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"meshsim.dev/meshsim/fakemesh/proxy/tcp"
 )
 
 // Limits against clients that are slow, greedy or broken.
@@ -19,21 +25,41 @@ const (
 	idleTimeout   = 10 * time.Minute
 	maxHeader     = 64 << 10
 	maxStreams    = 1000
-	streamWindow  = 256 << 10
-	connWindow    = 1 << 20
+	streamWindow  = 64 << 10
+	connWindow    = 256 << 10 // what a client can make the proxy keep for a server that does not read
 	pingAfter     = 30 * time.Second
 	pingTimeout   = 15 * time.Second
 	writeTimeout  = 5 * time.Minute // without a single byte
 )
 
+// Options of a Server.
+type Options struct {
+	Handler http.HandlerFunc
+	// Requests bounds those that are served at a time, PerPeer those of one
+	// address; 0 does not. What is over them goes to Overload, which is to
+	// answer at once.
+	Requests int
+	PerPeer  int
+	Overload http.HandlerFunc
+}
+
 // Server serves HTTP/1 and HTTP/2 on connections handed to Serve.
 type Server struct {
-	handler http.Handler
+	Options
+	inFlight atomic.Int64
 
-	mu      sync.Mutex
-	current *generation
-	old     sync.WaitGroup
-	stopped bool
+	mu          sync.Mutex
+	current     *generation
+	generations map[*generation]struct{} // current and those that drain
+	peers       map[netip.Addr]*peer
+	stopped     bool
+	wg          sync.WaitGroup
+}
+
+// peer is one address with connections.
+type peer struct {
+	conns    int // the server's lock guards it
+	inFlight atomic.Int64
 }
 
 // generation is one http.Server with the connections it was given.
@@ -42,22 +68,49 @@ type generation struct {
 	listener *listener
 }
 
-type metaKey struct{}
+type handedKey struct{}
 
 // Meta is what a connection was handed over with.
-func Meta(ctx context.Context) any { return ctx.Value(metaKey{}) }
+func Meta(ctx context.Context) any {
+	if h, ok := ctx.Value(handedKey{}).(*handed); ok {
+		return h.meta
+	}
+	return nil
+}
 
 // New makes a server.
-func New(handler http.Handler) *Server {
-	s := &Server{handler: handler}
+func New(o Options) *Server {
+	s := &Server{Options: o, generations: map[*generation]struct{}{}, peers: map[netip.Addr]*peer{}}
 	s.current = s.generation()
 	return s
 }
 
+// serveHTTP keeps the connection from giving way, and the limits.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := r.Context().Value(handedKey{}).(*handed)
+	if !ok || !h.holder.Hold() {
+		panic(http.ErrAbortHandler)
+	}
+	defer h.holder.Release()
+	defer h.peer.inFlight.Add(-1)
+	if over(h.peer.inFlight.Add(1), s.PerPeer) {
+		s.Overload(w, r) // it takes nothing of what there is for all
+		return
+	}
+	defer s.inFlight.Add(-1)
+	if over(s.inFlight.Add(1), s.Requests) {
+		s.Overload(w, r)
+		return
+	}
+	s.Handler(w, r)
+}
+
+func over(n int64, limit int) bool { return limit > 0 && n > int64(limit) }
+
 func (s *Server) generation() *generation {
 	g := &generation{listener: newListener()}
 	g.server = &http.Server{
-		Handler:           s.handler,
+		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -65,10 +118,7 @@ func (s *Server) generation() *generation {
 		// What clients do wrong is counted, not logged line by line.
 		ErrorLog: log.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			if h, ok := c.(*handed); ok {
-				return context.WithValue(ctx, metaKey{}, h.meta)
-			}
-			return ctx
+			return context.WithValue(ctx, handedKey{}, c)
 		},
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
@@ -81,17 +131,27 @@ func (s *Server) generation() *generation {
 	}
 	g.server.Protocols.SetHTTP1(true)
 	g.server.Protocols.SetUnencryptedHTTP2(true)
-	s.old.Go(func() { _ = g.server.Serve(g.listener) })
+	s.generations[g] = struct{}{}
+	s.wg.Go(func() { _ = g.server.Serve(g.listener) })
 	return g
 }
 
 // Serve takes a connection over. It is closed when its requests are done.
 func (s *Server) Serve(c net.Conn, meta any) {
-	s.mu.Lock()
-	g := s.current
-	s.mu.Unlock()
-	if !g.listener.give(&handed{Conn: c, meta: meta}) {
-		c.Close()
+	h := &handed{Conn: c, s: s, addr: tcp.Remote(c), holder: tcp.HolderOf(c), meta: meta}
+	h.peer = s.join(h.addr)
+	for {
+		s.mu.Lock()
+		g, stopped := s.current, s.stopped
+		s.mu.Unlock()
+		if g.listener.give(h) {
+			return
+		}
+		if stopped {
+			h.Close()
+			return
+		}
+		// It was drained meanwhile; there is another by now.
 	}
 }
 
@@ -100,33 +160,92 @@ func (s *Server) Serve(c net.Conn, meta any) {
 // connections are served as before.
 func (s *Server) Drain() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.stopped {
-		s.mu.Unlock()
 		return
 	}
 	old := s.current
 	s.current = s.generation()
-	s.mu.Unlock()
-	s.old.Go(func() { _ = old.server.Shutdown(context.Background()) })
+	s.wg.Go(func() {
+		if old.server.Shutdown(context.Background()) == nil {
+			s.mu.Lock()
+			delete(s.generations, old)
+			s.mu.Unlock()
+		}
+	})
 }
 
-// Shutdown takes no more connections, lets requests end, and closes the rest
-// when ctx ends.
+// Shutdown takes no more connections, lets requests end, those of drained
+// connections and upgraded ones too, and closes the rest when ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.stopped = true
 	g := s.current
 	s.mu.Unlock()
-	err := g.server.Shutdown(ctx)
-	if err != nil {
+	err := errors.Join(g.server.Shutdown(ctx), s.idle(ctx))
+	s.mu.Lock()
+	rest := slices.Collect(maps.Keys(s.generations))
+	s.mu.Unlock()
+	for _, g := range rest {
 		g.server.Close()
 	}
+	s.wg.Wait()
 	return err
 }
 
+// pollIdle is how often a shutdown looks whether requests have ended.
+const pollIdle = 10 * time.Millisecond
+
+// idle waits until no request is served.
+func (s *Server) idle(ctx context.Context) error {
+	tick := time.NewTicker(pollIdle)
+	defer tick.Stop()
+	for s.inFlight.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// handed is a connection with what it was handed over with.
 type handed struct {
 	net.Conn
-	meta any
+	s      *Server
+	addr   netip.Addr
+	peer   *peer
+	holder tcp.Holder
+	meta   any
+	once   sync.Once
+}
+
+// Close implements net.Conn.
+func (h *handed) Close() error {
+	h.once.Do(func() { h.s.leave(h.addr) })
+	return h.Conn.Close()
+}
+
+func (s *Server) join(addr netip.Addr) *peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peers[addr]
+	if p == nil {
+		p = &peer{}
+		s.peers[addr] = p
+	}
+	p.conns++
+	return p
+}
+
+func (s *Server) leave(addr netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.peers[addr]
+	if p.conns--; p.conns == 0 {
+		delete(s.peers, addr)
+	}
 }
 
 // listener gives out the connections that it is given.

@@ -3,7 +3,6 @@
 package tcp
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -61,105 +60,6 @@ func Remote(c net.Conn) netip.Addr {
 	return netip.Addr{}
 }
 
-// Acceptor takes connections from a listener, no more than Max at a time.
-type Acceptor struct {
-	Max    int
-	Handle func(ctx context.Context, c net.Conn)
-	Refuse func() // told of each connection that was too many
-
-	open atomic.Int64
-	wg   sync.WaitGroup
-	mu   sync.Mutex
-	all  map[*Tracked]struct{}
-}
-
-// Tracked is a connection that its Acceptor can close.
-type Tracked struct {
-	*net.TCPConn
-	a    *Acceptor
-	once sync.Once
-	err  error
-}
-
-// Close implements net.Conn; only the first call counts.
-func (t *Tracked) Close() error {
-	t.once.Do(func() {
-		t.err = t.TCPConn.Close()
-		t.a.mu.Lock()
-		delete(t.a.all, t)
-		t.a.mu.Unlock()
-		t.a.open.Add(-1)
-	})
-	return t.err
-}
-
-// Serve accepts until the listener is closed. Handle runs in a goroutine of its
-// own for each connection and may leave the connection to others; it must be
-// closed in the end.
-func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
-	for {
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil {
-			// Out of descriptors, say: what is open must end first.
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
-		}
-		conn, ok := c.(*net.TCPConn)
-		if !ok || a.open.Load() >= int64(a.Max) {
-			c.Close()
-			a.Refuse()
-			continue
-		}
-		t := &Tracked{TCPConn: conn, a: a}
-		a.open.Add(1)
-		a.mu.Lock()
-		if a.all == nil {
-			a.all = map[*Tracked]struct{}{}
-		}
-		a.all[t] = struct{}{}
-		a.mu.Unlock()
-		a.wg.Go(func() { a.Handle(ctx, t) })
-	}
-}
-
-// Wait returns when every Handle has, or with ctx's error.
-func (a *Acceptor) Wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		a.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// CloseAll ends every connection.
-func (a *Acceptor) CloseAll() {
-	a.mu.Lock()
-	var all []*Tracked
-	for t := range a.all {
-		all = append(all, t)
-	}
-	a.mu.Unlock()
-	for _, t := range all {
-		t.Close()
-	}
-}
-
-// Open is the number of connections that are open.
-func (a *Acceptor) Open() int { return int(a.open.Load()) }
-
 // metered counts a connection's bytes and end.
 type metered struct {
 	net.Conn
@@ -214,6 +114,9 @@ func (m *metered) Close() error {
 
 func (m *metered) CloseWrite() error { return closeWrite(m.Conn) }
 
+// NetConn is the connection that is counted.
+func (m *metered) NetConn() net.Conn { return m.Conn }
+
 func closeWrite(c net.Conn) error {
 	if half, ok := c.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -227,23 +130,26 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }
 const halfOpen = 5 * time.Minute
 
 // Join carries bytes both ways until both directions have ended, then closes
-// both connections.
+// both connections. a is the one that was accepted; it does not give way while
+// it carries anything.
 func Join(a, b net.Conn) {
 	defer a.Close()
 	defer b.Close()
+	h := HolderOf(a)
+	h.Carry()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		pass(a, b)
+		pass(a, b, h)
 	}()
-	pass(b, a)
+	pass(b, a, h)
 	<-done
 }
 
-func pass(dst, src net.Conn) {
+func pass(dst, src net.Conn, h Holder) {
 	buf, _ := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	_, err := io.CopyBuffer(onlyWriter{dst}, onlyReader{src}, *buf)
+	_, err := io.CopyBuffer(onlyWriter{dst}, carrier{src, h}, *buf)
 	if err != nil && !errors.Is(err, io.EOF) {
 		// Broken, not ended: the other direction has no use any more.
 		src.Close()
@@ -256,6 +162,19 @@ func pass(dst, src net.Conn) {
 	_ = dst.SetReadDeadline(time.Now().Add(halfOpen))
 }
 
-// The two hide what would take io.Copy past the buffer.
+// The two hide what would take io.Copy past the buffer; carrier tells of each
+// piece that it reads.
 type onlyWriter struct{ io.Writer }
-type onlyReader struct{ io.Reader }
+
+type carrier struct {
+	io.Reader
+	h Holder
+}
+
+func (c carrier) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if n > 0 {
+		c.h.Carry()
+	}
+	return n, err
+}

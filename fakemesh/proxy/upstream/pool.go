@@ -66,9 +66,14 @@ type conn struct {
 // Flow control: enough for a stream that nobody reads for a while, little
 // enough that many of them do not fill the memory.
 const (
-	streamWindow = 256 << 10
-	connWindow   = 32 << 20
+	streamWindow = 64 << 10
+	connWindow   = 8 << 20
 	maxHeader    = 64 << 10
+
+	// maxShared is how many requests share an HTTP/2 connection. All of them
+	// together may leave no more unread than the connection's window: who does
+	// not read his response holds up nobody else's.
+	maxShared = connWindow / streamWindow
 
 	pingAfter   = 10 * time.Second
 	pingTimeout = 5 * time.Second
@@ -198,7 +203,11 @@ func (p *Pool) reserve() (*conn, <-chan struct{}, error) {
 	}
 	// The newest first: the others become idle and are closed in the end.
 	for i := len(p.conns) - 1; i >= 0; i-- {
-		if c := p.conns[i]; c.cc.Err() == nil && c.cc.Reserve() == nil {
+		c := p.conns[i]
+		if p.http2 && c.cc.InFlight() >= maxShared {
+			continue
+		}
+		if c.cc.Err() == nil && c.cc.Reserve() == nil {
 			c.used.Store(time.Now().UnixNano())
 			return c, nil, nil
 		}
