@@ -128,9 +128,12 @@ func nameOf(sa string) string {
 	return meshid.ID{ServiceAccount: sa, Namespace: "prod-app"}.Name("cluster.local")
 }
 
+// served are the addresses of identity and destination.
+type served struct{ identity, destination string }
+
 // control serves identity and destination in this namespace, on the host's end
-// of a third link.
-func control(t *testing.T, root *meshtest.CA, ip string) {
+// of each pod's own link.
+func control(t *testing.T, root *meshtest.CA, ips ...string) map[string]served {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key := root.Issue(t, "issuer", meshtest.Spec{}).PEM(t)
@@ -149,12 +152,18 @@ func control(t *testing.T, root *meshtest.CA, ip string) {
 	require.NoError(t, creds.Set(root.Leaf(t, nameOf("destination"), time.Hour)))
 	dsts := newGRPC(credentials.NewTLS(creds.Server()))
 	meshapi.RegisterDestinationServer(dsts, fixed{})
-	for port, s := range map[string]interface{ Serve(net.Listener) error }{"8080": ids, "8086": dsts} {
-		l, err := net.Listen("tcp4", net.JoinHostPort(ip, port))
-		require.NoError(t, err)
-		go func() { _ = s.Serve(l) }()
-	}
 	t.Cleanup(func() { ids.Stop(); dsts.Stop() })
+	at := map[string]served{}
+	for _, ip := range ips {
+		on := func(s interface{ Serve(net.Listener) error }) string {
+			l, err := net.Listen("tcp4", net.JoinHostPort(ip, "0"))
+			require.NoError(t, err)
+			go func() { _ = s.Serve(l) }()
+			return l.Addr().String()
+		}
+		at[ip] = served{identity: on(ids), destination: on(dsts)}
+	}
+	return at
 }
 
 func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
@@ -181,7 +190,7 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	link("fmc", clientNS, clientIP+"/24", "fms", serverNS, serverIP+"/24")
 	link("fmhc", "", "10.77.1.1/30", "fmc0", clientNS, "10.77.1.2/30")
 	link("fmhs", "", "10.77.2.1/30", "fms0", serverNS, "10.77.2.2/30")
-	control(t, root, "0.0.0.0")
+	controls := control(t, root, "10.77.1.1", "10.77.2.1")
 
 	binary := filepath.Join(t.TempDir(), "fakemesh")
 	sh(t, "go", "build", "-o", binary, ".")
@@ -201,8 +210,8 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 		require.Equal(t, once, rules(t, ns), "it can be done again")
 		inside(t, ns, contract.ProxyUID, []string{
 			contract.EnvLocalName + "=" + nameOf(name), contract.EnvTokenFile + "=" + token,
-			contract.EnvIdentityAddr + "=" + host + ":8080", contract.EnvIdentityName + "=" + nameOf("identity"),
-			contract.EnvDestinationAddr + "=" + host + ":8086", contract.EnvDestinationName + "=" + nameOf("destination"),
+			contract.EnvIdentityAddr + "=" + controls[host].identity, contract.EnvIdentityName + "=" + nameOf("identity"),
+			contract.EnvDestinationAddr + "=" + controls[host].destination, contract.EnvDestinationName + "=" + nameOf("destination"),
 			contract.EnvTrustAnchors + "=" + anchors, contract.EnvDefaultPolicy + "=all-authenticated", contract.EnvPodIP + "=" + ip,
 			contract.EnvGracePeriod + "=2s", "GOMEMLIMIT=200MiB",
 		}, binary, "proxy")
