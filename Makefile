@@ -34,6 +34,10 @@ test: compiler ## unit tests and the command line in-process, with the race dete
 e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing
 	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
 
+.PHONY: netns
+netns: ## the stand-in mesh's redirection between two network namespaces; as root
+	go test -tags netns -count=1 ./fakemesh/cmd/fakemesh
+
 .PHONY: fuzz
 fuzz: ## ten seconds of fuzzing for every parser
 	@go test -list '^Fuzz' ./... 2>/dev/null | awk '/^Fuzz/ {f[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, f[i]; n=0}' | \
@@ -48,6 +52,7 @@ lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt'd:"; echo "$$files"; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./test/e2e/...
+	go vet -tags netns ./fakemesh/cmd/fakemesh
 	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 

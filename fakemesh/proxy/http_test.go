@@ -11,18 +11,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/codes"
-	testgrpc "google.golang.org/grpc/interop/grpc_testing"
-	"google.golang.org/grpc/status"
 
 	"meshsim.dev/meshsim/fakemesh/policy"
-	"meshsim.dev/meshsim/fakemesh/proxy/outbound"
 )
 
 // web serves HTTP/1 and HTTP/2 in a pod.
@@ -305,131 +300,4 @@ func TestDenialsAre403AndGRPC7AndAreCounted(t *testing.T) {
 
 	require.Equal(t, map[string]float64{"no_identity/no_tls_from_remote": 2}, counted(t, p.metrics, "inbound_http_authz_deny_total"))
 	require.Equal(t, map[string]float64{"no_identity/no_tls_from_remote": 1, "true/": 1}, counted(t, p.metrics, "inbound_http_authz_allow_total"))
-}
-
-func TestWithoutEndpointsRequestsFailAfterThreeSecondsThenAtOnce(t *testing.T) {
-	w := newWorld(t)
-	vip, d := w.service("10.96.0.1:80")
-	s := w.sidecar("client")
-	c := httpClient(t, s, vip, false)
-	begin := time.Now()
-	res, err := c.Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
-	require.Contains(t, res.Header.Get("L5d-Proxy-Error"), "no endpoint")
-	require.InDelta(t, 3, time.Since(begin).Seconds(), 0.7)
-
-	begin = time.Now()
-	res, err = c.Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
-	require.Less(t, time.Since(begin), 500*time.Millisecond, "it fails fast by now")
-
-	_, err = testgrpc.NewTestServiceClient(grpcTo(t, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, vip) })).
-		UnaryCall(short(t), &testgrpc.SimpleRequest{})
-	require.Equal(t, codes.Unavailable, status.Code(err))
-	require.Equal(t, map[string]float64{"failfast": 3}, labelled(t, s.metrics, "outbound_http_errors_total", "error"))
-
-	p := w.startPod("web", podSpec{serve: web(hello)})
-	d.add(p)
-	require.Eventually(t, func() bool {
-		res, err := c.Get("http://x/")
-		if err != nil {
-			return false
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	}, time.Second, 10*time.Millisecond)
-}
-
-func TestRequestsOverTheLimitAreShed(t *testing.T) {
-	entered, release := make(chan struct{}, 2), make(chan struct{})
-	w := newWorld(t)
-	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		entered <- struct{}{}
-		<-release
-	}))})
-	vip, _ := w.service("10.96.0.1:80", p)
-	s := w.sidecarWith("client", func(o *outbound.Options) { o.MaxRequests = 2 })
-	var wg sync.WaitGroup
-	for _, isHTTP2 := range []bool{false, true} {
-		c := httpClient(t, s, vip, isHTTP2)
-		wg.Go(func() {
-			res, err := c.Get("http://x/")
-			if err != nil || res.StatusCode != http.StatusOK {
-				t.Errorf("%v %v", res, err)
-				return
-			}
-			res.Body.Close()
-		})
-		<-entered
-	}
-	res, err := httpClient(t, s, vip, false).Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
-	_, err = testgrpc.NewTestServiceClient(grpcTo(t, func(ctx context.Context) (net.Conn, error) { return s.dial(ctx, vip) })).
-		UnaryCall(short(t), &testgrpc.SimpleRequest{})
-	require.Equal(t, codes.Unavailable, status.Code(err))
-	require.Equal(t, map[string]float64{"loadshed": 2}, labelled(t, s.metrics, "outbound_http_errors_total", "error"))
-	close(release)
-	wg.Wait()
-}
-
-func TestARequestWaitsForTheFirstEndpoint(t *testing.T) {
-	w := newWorld(t)
-	vip, d := w.service("10.96.0.1:80")
-	s := w.sidecar("client")
-	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))})
-	time.AfterFunc(300*time.Millisecond, func() { d.add(p) })
-	res, err := httpClient(t, s, vip, false).Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusOK, res.StatusCode)
-}
-
-func TestADeadEndpointCostsNoRequest(t *testing.T) {
-	w := newWorld(t)
-	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-	alive := w.startPod("web", podSpec{meshed: true, serve: web(ok)})
-	dead := w.startPod("web", podSpec{meshed: true, serve: web(ok)})
-	vip, _ := w.service("10.96.0.1:80", alive, dead)
-	dead.stopProxy(time.Second)
-	for _, isHTTP2 := range []bool{false, true} {
-		c := httpClient(t, w.sidecar("client"), vip, isHTTP2)
-		for range 30 {
-			res, err := c.Post("http://x/", "text/plain", strings.NewReader("body"))
-			require.NoError(t, err)
-			got, _ := io.ReadAll(res.Body)
-			res.Body.Close()
-			require.Equal(t, http.StatusOK, res.StatusCode)
-			require.Equal(t, "body", string(got))
-		}
-	}
-}
-
-func TestAPeerWithAnotherIdentityGetsNothing(t *testing.T) {
-	w := newWorld(t)
-	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))})
-	vip, d := w.service("10.96.0.1:80", p)
-	// The pod proves to be web; discovery says that it must be payment.
-	d.now.Endpoints[0].Identity = identityOf("payment")
-	res, err := httpClient(t, w.sidecar("client"), vip, false).Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
-}
-
-func TestProxiesOfDifferentAnchorsDoNotMeet(t *testing.T) {
-	w := newWorld(t)
-	p := w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))})
-	vip, _ := w.service("10.96.0.1:80", p)
-	stranger := newWorld(t)
-	stranger.dirs = w.dirs
-	res, err := httpClient(t, stranger.sidecar("client"), vip, false).Get("http://x/")
-	require.NoError(t, err)
-	res.Body.Close()
-	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
 }

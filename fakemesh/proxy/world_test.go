@@ -401,27 +401,3 @@ func (w *world) service(vip string, pods ...*pod) (netip.AddrPort, *directory) {
 	d.set(now)
 	return addr, d
 }
-
-// gauge counts what goes on at a time, and the most of it.
-type gauge struct {
-	mu        sync.Mutex
-	now, peak int
-}
-
-func (g *gauge) enter() (leave func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.now++
-	g.peak = max(g.peak, g.now)
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.now--
-	}
-}
-
-func (g *gauge) most() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.peak
-}

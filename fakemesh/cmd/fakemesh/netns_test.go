@@ -153,9 +153,12 @@ func nameOf(sa string) string {
 	return meshid.ID{ServiceAccount: sa, Namespace: "prod-app"}.Name("cluster.local")
 }
 
-// controlPlane serves identity, destination and policy in this namespace, on the host's end
-// of a third link.
-func controlPlane(t *testing.T, root *meshtest.CA, ip string) (deny chan struct{}) {
+// served are the addresses of identity, destination and policy.
+type served struct{ identity, destination, policy string }
+
+// controlPlane serves identity, destination and policy in this namespace, on the
+// host's end of each pod's own link. Closing deny changes every pod's rules.
+func controlPlane(t *testing.T, root *meshtest.CA, ips ...string) (at map[string]served, deny chan struct{}) {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key := root.Issue(t, "issuer", meshtest.Spec{}).PEM(t)
@@ -177,13 +180,18 @@ func controlPlane(t *testing.T, root *meshtest.CA, ip string) (deny chan struct{
 	rules := newGRPC(credentials.NewTLS(creds.Server()))
 	deny = make(chan struct{})
 	meshapi.RegisterPolicyServer(rules, told{deny: deny})
-	for port, s := range map[string]interface{ Serve(net.Listener) error }{"8080": ids, "8086": dsts, "8090": rules} {
-		l, err := net.Listen("tcp4", net.JoinHostPort(ip, port))
-		require.NoError(t, err)
-		go func() { _ = s.Serve(l) }()
-	}
 	t.Cleanup(func() { ids.Stop(); dsts.Stop(); rules.Stop() })
-	return deny
+	at = map[string]served{}
+	for _, ip := range ips {
+		on := func(s interface{ Serve(net.Listener) error }) string {
+			l, err := net.Listen("tcp4", net.JoinHostPort(ip, "0"))
+			require.NoError(t, err)
+			go func() { _ = s.Serve(l) }()
+			return l.Addr().String()
+		}
+		at[ip] = served{identity: on(ids), destination: on(dsts), policy: on(rules)}
+	}
+	return at, deny
 }
 
 func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
@@ -210,7 +218,7 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	link("fmc", clientNS, clientIP+"/24", "fms", serverNS, serverIP+"/24")
 	link("fmhc", "", "10.77.1.1/30", "fmc0", clientNS, "10.77.1.2/30")
 	link("fmhs", "", "10.77.2.1/30", "fms0", serverNS, "10.77.2.2/30")
-	deny := controlPlane(t, root, "0.0.0.0")
+	controls, deny := controlPlane(t, root, "10.77.1.1", "10.77.2.1")
 
 	binary := filepath.Join(t.TempDir(), "fakemesh")
 	sh(t, "go", "build", "-o", binary, ".")
@@ -230,9 +238,9 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 		require.Equal(t, once, rules(t, ns), "it can be done again")
 		inside(t, ns, contract.ProxyUID, []string{
 			contract.EnvLocalName + "=" + nameOf(name), contract.EnvTokenFile + "=" + token,
-			contract.EnvIdentityAddr + "=" + host + ":8080", contract.EnvIdentityName + "=" + nameOf("identity"),
-			contract.EnvDestinationAddr + "=" + host + ":8086", contract.EnvDestinationName + "=" + nameOf("destination"),
-			contract.EnvPolicyAddr + "=" + host + ":8090", contract.EnvPolicyName + "=" + nameOf("destination"),
+			contract.EnvIdentityAddr + "=" + controls[host].identity, contract.EnvIdentityName + "=" + nameOf("identity"),
+			contract.EnvDestinationAddr + "=" + controls[host].destination, contract.EnvDestinationName + "=" + nameOf("destination"),
+			contract.EnvPolicyAddr + "=" + controls[host].policy, contract.EnvPolicyName + "=" + nameOf("destination"),
 			contract.EnvTrustAnchors + "=" + anchors, contract.EnvDefaultPolicy + "=all-authenticated", contract.EnvPodIP + "=" + ip,
 			contract.EnvGracePeriod + "=2s", "GOMEMLIMIT=200MiB",
 		}, binary, "proxy")

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
 	"strconv"
 	"time"
 
+	"meshsim.dev/meshsim/fakemesh/calmlog"
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/ports"
 	"meshsim.dev/meshsim/fakemesh/proxy"
@@ -28,8 +30,11 @@ func runProxy(ctx context.Context, o *options) error {
 	if c.Cores > 0 {
 		runtime.GOMAXPROCS(c.Cores)
 	}
-	return proxy.Run(ctx, c, o.log)
+	return proxy.Run(ctx, c, slog.New(calmlog.New(o.log.Handler(), linesPerSecond)))
 }
+
+// linesPerSecond is how much a proxy writes at most, whatever is done to it.
+const linesPerSecond = 50
 
 func runInit(_ context.Context, o *options) error {
 	in := o.flags.Uint("incoming-proxy-port", contract.PortInbound, "`port` of the proxy for what comes in")

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
-// overrideHeader names the Service that a request of an ingress is for:
-// host:port.
+// overrideHeader names the Service that a request of an ingress is for: a host
+// with a port, or without one for port 80.
 const overrideHeader = "L5d-Dst-Override"
 
 // An ingress has done its own balancing: what it dials is left as it is, in the
@@ -71,11 +72,14 @@ type named struct {
 	until time.Time
 }
 
-// find resolves host:port.
-func (n *names) find(ctx context.Context, hostport string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(hostport)
-	if err != nil {
-		return netip.AddrPort{}, err
+// find resolves what the header holds.
+func (n *names) find(ctx context.Context, authority string) (netip.AddrPort, error) {
+	host, port := authority, "80"
+	if strings.ContainsRune(authority, ':') {
+		var err error
+		if host, port, err = net.SplitHostPort(authority); err != nil {
+			return netip.AddrPort{}, err
+		}
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || number == 0 {

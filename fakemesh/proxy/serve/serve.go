@@ -41,6 +41,8 @@ type Options struct {
 	Requests int
 	PerPeer  int
 	Overload http.HandlerFunc
+	// HeaderTimeout is how long a request's head may take; 0 is 10 s.
+	HeaderTimeout time.Duration
 }
 
 // Server serves HTTP/1 and HTTP/2 on connections handed to Serve.
@@ -80,6 +82,9 @@ func Meta(ctx context.Context) any {
 
 // New makes a server.
 func New(o Options) *Server {
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = headerTimeout
+	}
 	s := &Server{Options: o, generations: map[*generation]struct{}{}, peers: map[netip.Addr]*peer{}}
 	s.current = s.generation()
 	return s
@@ -111,7 +116,7 @@ func (s *Server) generation() *generation {
 	g := &generation{listener: newListener()}
 	g.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
-		ReadHeaderTimeout: headerTimeout,
+		ReadHeaderTimeout: s.HeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		Protocols:         &http.Protocols{},
