@@ -61,6 +61,10 @@ func (o *Overrides) AddImage(given, dir string, from Override) error {
 	if err != nil {
 		return err
 	}
+	return o.addImage(lock, given, dir, from)
+}
+
+func (o *Overrides) addImage(lock *Lock, given, dir string, from Override) error {
 	known, aliases := lock.imageNames()
 	n, err := resolve("image", given, known, aliases)
 	if err != nil {
@@ -81,6 +85,10 @@ func (o *Overrides) AddChart(given, dir string, from Override) error {
 	if err != nil {
 		return err
 	}
+	return o.addChart(lock, given, dir, from)
+}
+
+func (o *Overrides) addChart(lock *Lock, given, dir string, from Override) error {
 	n, err := resolve("chart", given, lock.chartNames(), nil)
 	if err != nil {
 		return err

@@ -98,12 +98,16 @@ func FuzzOverrides(f *testing.F) {
 	f.Add("linkerd/proxy", "registry.example/proxy@sha256:00")
 	f.Add("linkerd-crds", "oci://registry.example/charts/linkerd-crds:1.8.0")
 	f.Add("vault", "https://user:pass@charts.example")
+	lock, err := Locked()
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, name, from string) {
 		var o Overrides
-		if o.AddImage(name, ".", Override{From: from}) == nil && len(o.Images) != 1 {
+		if o.addImage(lock, name, ".", Override{From: from}) == nil && len(o.Images) != 1 {
 			t.Errorf("image %q from %q was taken as %v", name, from, o.Images)
 		}
-		if o.AddChart(name, ".", Override{From: from}) == nil && len(o.Charts) != 1 {
+		if o.addChart(lock, name, ".", Override{From: from}) == nil && len(o.Charts) != 1 {
 			t.Errorf("chart %q from %q was taken as %v", name, from, o.Charts)
 		}
 	})
