@@ -54,8 +54,8 @@ type Result struct {
 	Pings  int     `json:"pings,omitempty"`    // answers on a held connection
 	Error  string  `json:"error,omitempty"`
 
-	Headers  http.Header `json:"headers,omitempty"`  // of the request, as the server saw them
-	Received http.Header `json:"received,omitempty"` // headers of an HTTP answer, trailers of a gRPC one
+	Headers  http.Header         `json:"headers,omitempty"`  // of the request, as the server saw them
+	Received map[string][]string `json:"received,omitempty"` // headers of an HTTP answer, trailers of a gRPC one
 }
 
 // caller makes one call and fills in how it ended. An error counts as a

@@ -132,7 +132,7 @@ func TestHeadersOfBothWaysAreShownWhenAskedFor(t *testing.T) {
 	w := open(t)
 	got := run(t, Options{Target: "http://" + w.http + "/", Headers: map[string]string{"X-Order": "o-1"}, Show: true})[0]
 	require.Equal(t, "o-1", got.Headers.Get("X-Order"))
-	require.Equal(t, "application/json", got.Received.Get("Content-Type"))
+	require.Equal(t, []string{"application/json"}, got.Received["Content-Type"])
 	got = run(t, Options{Target: "grpc://" + w.grpc, Show: true})[0]
 	require.Equal(t, []string{"web-0"}, got.Received[echo.TrailerName])
 	require.Nil(t, run(t, Options{Target: "http://" + w.http + "/"})[0].Headers)

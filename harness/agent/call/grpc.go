@@ -3,7 +3,6 @@ package call
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -87,7 +86,7 @@ func (c *grpcCaller) unary(ctx context.Context, conn *grpc.ClientConn, into *Res
 	}
 	into.Server = name.Value
 	if c.o.Show {
-		into.Received = http.Header(trailer)
+		into.Received = trailer
 	}
 	return err
 }
