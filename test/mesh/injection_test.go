@@ -35,10 +35,11 @@ func initContainers(ctx context.Context, l *lab) (string, error) {
 		}
 	}
 	// linkerd-init comes after those that the pod brings along.
-	if err := l.up(ctx, l.client("early", meshed, early(at("http", "lenient", portHTTP, "/")))); err != nil {
+	// By gRPC, where no probe of the kubelet's could be taken for the call.
+	if err := l.up(ctx, l.client("early", meshed, early(at("grpc", "lenient", portGRPC)))); err != nil {
 		return "", fmt.Errorf("an early dial of a server that lets all in: %w", err)
 	}
-	seen, err := l.metric(ctx, "lenient", 1, "request_total", "direction=inbound", "tls=no_identity", fmt.Sprintf("target_port=%d", portHTTP))
+	seen, err := l.metric(ctx, "lenient", 1, "request_total", "direction=inbound", "tls=no_identity", fmt.Sprintf("target_port=%d", portGRPC))
 	if err != nil {
 		return seen, err
 	}

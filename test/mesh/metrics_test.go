@@ -90,7 +90,7 @@ func (l *lab) sendOfEverything(ctx context.Context) error {
 	}{
 		{"caller", web("http", portHTTP, "/")}, {"caller", web("http", portHTTP, "/status/503")},
 		{"caller", web("grpc", portGRPC)}, {"caller", web("greeting", portGreeting)},
-		{"stranger", web("http", portHTTP, "/")}, {"caller", at("http", "bare", portHTTP, "/")},
+		{"stranger", web("grpc", portGRPC)}, {"caller", at("http", "bare", portHTTP, "/")},
 	} {
 		if _, err := l.call(ctx, c.from, call.Options{Target: c.target, Count: 5, Rate: 20}); err != nil {
 			return err
@@ -151,7 +151,8 @@ func metricsOfRequests(ctx context.Context, l *lab) (string, error) {
 
 func metricsOfStrangers(ctx context.Context, l *lab) (string, error) {
 	return l.demands(ctx,
-		demand{"web", "request_total", []string{"direction=inbound", "tls=no_identity", "no_tls_reason=no_tls_from_remote", fmt.Sprintf("target_port=%d", portHTTP)}},
+		// The port of gRPC, which the kubelet does not probe.
+		demand{"web", "request_total", []string{"direction=inbound", "tls=no_identity", "no_tls_reason=no_tls_from_remote", fmt.Sprintf("target_port=%d", portGRPC)}},
 		demand{"web", "tcp_open_total", []string{"direction=inbound", "tls=opaque"}},
 	)
 }
