@@ -4,6 +4,7 @@ BIN     := bin/meshsim
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 SCENARIO ?= mtls-rollout
 TOPOLOGY ?= eks-1.24
+MESH     ?= fakemesh
 
 export GOTOOLCHAIN = local
 
@@ -11,7 +12,7 @@ export GOTOOLCHAIN = local
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/meshsim
@@ -38,6 +39,11 @@ e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when mi
 netns: ## the stand-in mesh's redirection between two network namespaces; as root
 	go test -tags netns -count=1 ./fakemesh/cmd/fakemesh
 
+.PHONY: mesh-conformance
+mesh-conformance: build ## hold MESH=fakemesh|linkerd against its contract on a kind cluster; ROWS='R1|P.*' picks rows, REPORT=file, KEEP=1
+	MESH='$(MESH)' ROWS='$(ROWS)' KEEP='$(KEEP)' REPORT='$(abspath $(REPORT))' \
+		go test -tags conformance -count=1 -timeout 150m -v ./test/mesh/
+
 .PHONY: fuzz
 fuzz: ## ten seconds of fuzzing for every parser
 	@go test -list '^Fuzz' ./... 2>/dev/null | awk '/^Fuzz/ {f[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, f[i]; n=0}' | \
@@ -53,6 +59,7 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go vet -tags e2e ./test/e2e/...
 	go vet -tags netns ./fakemesh/cmd/fakemesh
+	go vet -tags conformance ./test/mesh/...
 	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 

@@ -1,29 +1,46 @@
-// Command agent measures from inside the cluster: it is the twins whose calls
-// are compared with and without the mesh, and the stranger without a proxy who
-// tries plaintext calls. Its one line of JSON on standard output is the result.
+// Command agent is what measures and is measured from inside the cluster, one
+// file a sub-command. What it finds is JSON on standard output.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
-
-	"meshsim.dev/meshsim/harness/agent/plaintext"
-	"meshsim.dev/meshsim/harness/agent/twin"
 )
 
 const usage = `usage:
   agent twin-server --listen ADDR
   agent twin-client --plain ADDR --meshed ADDR [--triples N] [--payload BYTES] [--rate PER_SECOND]
   agent plaintext --targets NAME=ADDR,…
+  agent echo-server [--http ADDR] [--grpc ADDR] [--tcp ADDR] [--greeting ADDR] [--name NAME]
+  agent call --target PROTOCOL://HOST:PORT[/PATH] [--rate PER_SECOND] [--count N] [--strict] …
+  agent job --target PROTOCOL://HOST:PORT[/PATH] [--shutdown]
+  agent leaf --target HOST:PORT --name NAME
+  agent sockets
+  agent sleep DURATION
   agent hold`
+
+// command is one sub-command: it adds its flags and, once they are parsed,
+// runs with the words that are left.
+type command func(flags *flag.FlagSet) func(ctx context.Context, words []string, out io.Writer) error
+
+var commands = map[string]command{
+	"twin-server": twinServer,
+	"twin-client": twinClient,
+	"plaintext":   tryPlaintext,
+	"echo-server": echoServer,
+	"call":        makeCalls,
+	"job":         doJob,
+	"leaf":        readLeaf,
+	"sockets":     listSockets,
+	"sleep":       sleep,
+	"hold":        hold,
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -39,43 +56,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return errors.New(usage)
 	}
-	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	switch args[0] {
-	case "twin-server":
-		listen := flags.String("listen", ":9000", "address to serve gRPC on")
-		if err := flags.Parse(args[1:]); err != nil {
-			return err
-		}
-		return twin.Serve(ctx, *listen)
-	case "twin-client":
-		o := twin.Options{}
-		flags.StringVar(&o.Plain, "plain", "", "address of the server without a proxy")
-		flags.StringVar(&o.Meshed, "meshed", "", "address of the server behind a proxy")
-		flags.IntVar(&o.Triples, "triples", 2000, "how many triples to measure")
-		flags.IntVar(&o.Payload, "payload", 512, "bytes in each call and each answer")
-		flags.Float64Var(&o.Rate, "rate", 100, "triples a second")
-		if err := flags.Parse(args[1:]); err != nil {
-			return err
-		}
-		result, err := twin.Measure(ctx, o)
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(out).Encode(result)
-	case "plaintext":
-		targets := flags.String("targets", "", "comma-separated NAME=ADDR of gRPC servers")
-		if err := flags.Parse(args[1:]); err != nil {
-			return err
-		}
-		list, err := plaintext.ParseTargets(strings.Split(*targets, ","))
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(out).Encode(plaintext.Try(ctx, list))
-	case "hold":
-		<-ctx.Done()
-		return nil
-	default:
+	c, ok := commands[args[0]]
+	if !ok {
 		return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	do := c(flags)
+	if err := flags.Parse(args[1:]); err != nil {
+		return err
+	}
+	return do(ctx, flags.Args(), out)
 }

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"meshsim.dev/meshsim/harness/agent/call"
 	"meshsim.dev/meshsim/harness/agent/plaintext"
+	"meshsim.dev/meshsim/harness/agent/sockets"
 	"meshsim.dev/meshsim/harness/agent/twin"
 )
 
@@ -48,6 +53,61 @@ func TestTheStrangerPrintsWhatItMet(t *testing.T) {
 	require.Zero(t, got.Refused+got.Accepted)
 }
 
+// echoing serves HTTP on a loopback address until the test ends.
+func echoing(t *testing.T) string {
+	t.Helper()
+	addr := freePort(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- run(ctx, []string{"echo-server", "--http", addr, "--name", "web-0"}, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-served)
+	})
+	require.Eventually(t, func() bool {
+		return run(ctx, []string{"call", "--strict", "--target=http://" + addr + "/"}, io.Discard) == nil
+	}, 5*time.Second, 10*time.Millisecond)
+	return addr
+}
+
+func TestCallsArePrintedALineEach(t *testing.T) {
+	addr := echoing(t)
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"call", "--target=http://" + addr + "/", "--count=3", "--rate=100", "--header=X-Order=o-1", "--show"}, &out))
+	got, err := call.Decode(&out)
+	require.NoError(t, err)
+	require.Len(t, got, 3)
+	require.Equal(t, []any{true, 200, "web-0", "o-1"}, []any{got[2].OK, got[2].Status, got[2].Server, got[2].Headers.Get("X-Order")})
+}
+
+func TestStrictCallsFailWithTheFirstThatDid(t *testing.T) {
+	target := "--target=http://" + echoing(t) + "/status/503"
+	require.NoError(t, run(t.Context(), []string{"call", target}, &bytes.Buffer{}))
+	require.ErrorContains(t, run(t.Context(), []string{"call", "--strict", target}, &bytes.Buffer{}), "call 0: 503")
+}
+
+func TestAJobEndsWithItsCall(t *testing.T) {
+	target := "--target=http://" + echoing(t)
+	require.NoError(t, run(t.Context(), []string{"job", target + "/"}, nil))
+	require.ErrorContains(t, run(t.Context(), []string{"job", target + "/status/500"}, nil), "the job's call: call 0: 500")
+}
+
+func TestSocketsListTheAgentsOwnServer(t *testing.T) {
+	addr := echoing(t)
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"sockets"}, &out))
+	var all []sockets.Socket
+	require.NoError(t, json.Unmarshal(out.Bytes(), &all))
+	require.True(t, slices.ContainsFunc(all, func(s sockets.Socket) bool { return s.State == "listen" && s.Local.String() == addr }))
+}
+
+func TestSleepEndsByItselfOrWithItsContext(t *testing.T) {
+	require.NoError(t, run(t.Context(), []string{"sleep", "1ms"}, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, run(ctx, []string{"sleep", "1h"}, nil))
+}
+
 func TestHoldEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -64,6 +124,12 @@ func TestWrongUseIsRefused(t *testing.T) {
 		{"an unknown command", []string{"dance"}, `unknown command "dance"`},
 		{"an unknown flag", []string{"twin-server", "--loud"}, "not defined: -loud"},
 		{"no twins", []string{"twin-client"}, "twin-client needs"},
+		{"no server", []string{"echo-server"}, "echo-server needs"},
+		{"no protocol", []string{"call", "--target=host:1"}, "target"},
+		{"no header", []string{"call", "--header=x"}, "is not NAME=VALUE"},
+		{"no address", []string{"leaf"}, "dial"},
+		{"no duration", []string{"sleep"}, "sleep takes a duration"},
+		{"a wrong duration", []string{"sleep", "soon"}, "invalid duration"},
 		{"no targets", []string{"plaintext"}, "is not NAME=HOST:PORT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -1,0 +1,145 @@
+//go:build conformance
+
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"testing"
+
+	"sigs.k8s.io/e2e-framework/pkg/env"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+	"sigs.k8s.io/e2e-framework/pkg/features"
+
+	"meshsim.dev/meshsim/clusters/cache"
+	"meshsim.dev/meshsim/clusters/kind"
+	"meshsim.dev/meshsim/clusters/stack"
+	"meshsim.dev/meshsim/test/mesh/report"
+)
+
+const clusterName = "conformance"
+
+// What a run is told by its environment.
+const (
+	envMesh   = "MESH"   // fakemesh or linkerd
+	envRows   = "ROWS"   // pattern of the ids to run; all when empty
+	envReport = "REPORT" // file for the table; none when empty
+	envKeep   = "KEEP"   // 1 leaves the cluster standing
+)
+
+var testenv env.Environment
+
+func TestMain(m *testing.M) {
+	testenv = env.New()
+	testenv.Setup(raise, prepareWorld)
+	// A report that was not written and a cluster that was not removed count.
+	var finished error
+	testenv.Finish(func(ctx context.Context, _ *envconf.Config) (context.Context, error) {
+		finished = errors.Join(publish(ctx), lower(ctx))
+		return ctx, finished
+	})
+	code := testenv.Run(m)
+	if finished != nil && code == 0 {
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// raise brings the cluster up with the program as `make build` left it, or
+// takes the one that stands.
+func raise(ctx context.Context, cfg *envconf.Config) (context.Context, error) {
+	if err := meshsim(ctx, "up", "--name", clusterName, "--topology", "ci"); err != nil {
+		return ctx, err
+	}
+	dir, err := cache.Default()
+	if err != nil {
+		return ctx, err
+	}
+	cluster, err := kind.Open(dir, clusterName)
+	if err != nil {
+		return ctx, err
+	}
+	cfg.WithKubeconfigFile(cluster.Kubeconfig)
+	return context.WithValue(ctx, clusterKey{}, cluster), nil
+}
+
+type (
+	clusterKey struct{}
+	worldKey   struct{}
+)
+
+func prepareWorld(ctx context.Context, cfg *envconf.Config) (context.Context, error) {
+	mesh := os.Getenv(envMesh)
+	if mesh != stack.MeshLinkerd && mesh != stack.MeshStandIn {
+		return ctx, fmt.Errorf("%s=%q: it is %s or %s", envMesh, mesh, stack.MeshStandIn, stack.MeshLinkerd)
+	}
+	pattern, err := regexp.Compile("^(?:" + os.Getenv(envRows) + ")$")
+	if err != nil {
+		return ctx, fmt.Errorf("%s: %w", envRows, err)
+	}
+	if os.Getenv(envRows) == "" {
+		pattern = regexp.MustCompile("")
+	}
+	w, err := newWorld(ctx, ctx.Value(clusterKey{}).(*kind.Cluster), cfg, mesh, pattern)
+	if err != nil {
+		return ctx, err
+	}
+	return context.WithValue(ctx, worldKey{}, w), nil
+}
+
+// publish prints the table and writes it where it was asked for.
+func publish(ctx context.Context) error {
+	w, ok := ctx.Value(worldKey{}).(*world)
+	if !ok {
+		return nil // it failed before there was anything to tell
+	}
+	if err := w.book.Markdown(os.Stdout); err != nil {
+		return err
+	}
+	path := os.Getenv(envReport)
+	if path == "" {
+		return nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return errors.Join(w.book.Markdown(f), f.Close())
+}
+
+func lower(ctx context.Context) error {
+	if os.Getenv(envKeep) == "1" {
+		return nil
+	}
+	return meshsim(ctx, "down", "--name", clusterName)
+}
+
+func meshsim(ctx context.Context, args ...string) error {
+	fmt.Fprintf(os.Stderr, "--- meshsim %v\n", args)
+	cmd := exec.CommandContext(ctx, "bin/meshsim", args...)
+	cmd.Dir = "../.."
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("meshsim %v: %w", args, err)
+	}
+	return nil
+}
+
+func TestConformance(t *testing.T) {
+	testenv.Test(t, features.New("conformance").Assess("rows", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+		w := ctx.Value(worldKey{}).(*world)
+		for _, s := range scenes() {
+			for _, r := range s.rows {
+				w.book.Set(report.Row{ID: r.id, Says: r.says, Expected: r.expected, Outcome: report.NotRun})
+			}
+		}
+		for _, s := range scenes() {
+			w.play(ctx, t, s)
+		}
+		return ctx
+	}).Feature())
+}
