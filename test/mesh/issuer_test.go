@@ -37,7 +37,7 @@ func issuerScenes() []scene {
 				},
 				{
 					id: "I9", says: "An issuer that is RSA or not P-256 is never used",
-					expected: "no proxy shows a leaf of it", within: 5 * time.Minute, check: weakIssuers,
+					expected: "no proxy shows a leaf of it", within: 7 * time.Minute, check: weakIssuers,
 				},
 				{
 					id: "I5c", says: "A leaf never outlives its issuer",
