@@ -13,6 +13,7 @@ import (
 
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // A calibration is short, and faster than the traffic of a day at scale 2.
@@ -73,7 +74,7 @@ func calibrate(ctx context.Context, addr string) (results.Calibration, error) {
 	if err != nil {
 		return results.Calibration{}, err
 	}
-	s := start(ctx, o, plan, constantShape(calibrationRate))
+	s := start(ctx, o, plan, shape.Constant(calibrationRate))
 	select {
 	case <-ctx.Done():
 	case <-time.After(calibrationWarmUp + calibrationLasts):

@@ -19,6 +19,7 @@ import (
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // Options say what to send, and where its results go. All are needed.
@@ -62,8 +63,7 @@ func Start(ctx context.Context, o Options) (*Stream, error) {
 	if err := check(o, plan); err != nil {
 		return nil, err
 	}
-	shape := NewShape(o.Traffic.Day.Requests, o.Traffic.Day.LaunchRequests, o.Traffic.CompressTo)
-	return start(ctx, o, plan, shape), nil
+	return start(ctx, o, plan, o.Traffic.Rates()), nil
 }
 
 func check(o Options, plan senderPlan) error {
@@ -140,7 +140,7 @@ func edgeService(route string) string {
 	return ""
 }
 
-func start(ctx context.Context, o Options, plan senderPlan, shape Shape) *Stream {
+func start(ctx context.Context, o Options, plan senderPlan, rates shape.Shape) *Stream {
 	s := &Stream{
 		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: time.Now(), stop: make(chan struct{}),
 	}
@@ -152,7 +152,7 @@ func start(ctx context.Context, o Options, plan senderPlan, shape Shape) *Stream
 		}
 		scale := func(time.Duration) float64 { return o.Scale() }
 		return d, &pacer{
-			arrivals: NewArrivals(shape, share, o.Seed, number, scale), desk: d, began: s.began, stop: s.stop,
+			arrivals: NewArrivals(rates, share, o.Seed, number, scale), desk: d, began: s.began, stop: s.stop,
 			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -272,7 +273,7 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 	stop := make(chan struct{})
 	const rate, end = 100, 10 * time.Second
 	p := &pacer{
-		arrivals: NewArrivals(constantShape(rate), 1, 1, 0, steady(1)), desk: d, stop: stop,
+		arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), desk: d, stop: stop,
 		began: time.Now().Add(-time.Hour), stopped: func() time.Duration { return end },
 	}
 	_, ended := p.Pace(0, 0)
@@ -286,7 +287,7 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 	d.finish(n, 0, 0, "", judgement{Outcome: results.Failed}) // a second time counts for nothing
 	d.sweep()
 
-	want := len(until(NewArrivals(constantShape(rate), 1, 1, 0, steady(1)), end+1, end+1))
+	want := len(until(NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), end+1, end+1))
 	c := b.total()
 	require.Equal(t, Counts{Scheduled: int64(want), Requests: 1, OK: 1, Late: 1, Undispatched: int64(want - 1), P50: c.P50, P99: c.P99}, c)
 	require.InDelta(t, 2*time.Second, c.P50, float64(5*time.Millisecond))
