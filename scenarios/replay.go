@@ -36,7 +36,7 @@ func (r *Replay) Routes() []string {
 // shape is the rate that a replay has on average.
 func (r *Replay) shape() shape.Shape {
 	s := compressTo(r.Recording.Shape(r.Routes()), r.Recording.Period(), r.CompressTo)
-	words := fmt.Sprintf("replay of %d recorded requests in %s", r.Recording.Count(r.Routes()), r.CompressTo)
+	words := fmt.Sprintf("replay of %d recorded requests in %s", r.Recording.Count(r.Routes()), r.CompressTo.Round(time.Millisecond))
 	if r.Scale != 1 {
 		s, words = shape.Scale(s, r.Scale), fmt.Sprintf("%s, scaled by %.4g", words, r.Scale)
 	}

@@ -155,8 +155,8 @@ func (r *shapeReader) dayFields(day *Day, lasts *time.Duration) map[string]field
 }
 
 func (r *shapeReader) doubled(n *yaml.Node) shape.Shape {
-	twice := shape.Scale(r.launchDay(n), 2)
-	return shape.Named(twice, "doubled "+strings.TrimPrefix(twice.String(), "2 × "))
+	day := r.launchDay(n)
+	return shape.Named(shape.Scale(day, 2), "doubled "+day.String())
 }
 
 func (r *shapeReader) diurnal(n *yaml.Node) shape.Shape {

@@ -132,7 +132,7 @@ func (r *Reader) Next() (Request, error) {
 			return Request{}, io.EOF
 		}
 	}
-	if q.At < r.last || q.At > longest {
+	if q.At < r.last {
 		return Request{}, r.wrong("the request is not in order of time: %s after %s", q.At, r.last)
 	}
 	if r.count == 0 && q.At != 0 {
@@ -155,6 +155,9 @@ func (r *Reader) quick(line []byte) (q Request, ok bool) {
 		us = us*10 + int64(rest[digits]-'0')
 	}
 	if digits == 0 || digits > 15 || rest[0] == '0' && digits > 1 {
+		return q, false
+	}
+	if us > longest.Microseconds() {
 		return q, false
 	}
 	q.At = time.Duration(us) * time.Microsecond
