@@ -157,7 +157,7 @@ func (r *Reader) quick(line []byte) (q Request, ok bool) {
 	if digits == 0 || digits > 15 || rest[0] == '0' && digits > 1 {
 		return q, false
 	}
-	if us > longest.Microseconds() {
+	if us > Longest.Microseconds() {
 		return q, false
 	}
 	q.At = time.Duration(us) * time.Microsecond
@@ -200,8 +200,8 @@ func (r *Reader) slow(line []byte) (q Request, end bool, err error) {
 	switch {
 	case v.Us == nil || v.Route == nil || v.Requests != nil || v.SpanUs != nil:
 		return q, false, r.wrong("a recorded request has us, route and class")
-	case *v.Us < 0 || *v.Us > longest.Microseconds():
-		return q, false, r.wrong("us should be from 0 to %d, not %d", longest.Microseconds(), *v.Us)
+	case *v.Us < 0 || *v.Us > Longest.Microseconds():
+		return q, false, r.wrong("us should be from 0 to %d, not %d", Longest.Microseconds(), *v.Us)
 	case !routeName.MatchString(*v.Route):
 		return q, false, r.wrong("route %.70q should be lower-case letters, digits and dashes", *v.Route)
 	}

@@ -28,8 +28,8 @@ type Request struct {
 	Class uint8         // of its answer: 2 for 2xx; 0 when there was none
 }
 
-// longest is the last instant that a recording may have.
-const longest = 10 * 365 * 24 * time.Hour
+// Longest is how long a recording may span.
+const Longest = 10 * 365 * 24 * time.Hour
 
 // mostRoutes is how many a recording may name: far more than the shop has.
 const mostRoutes = 64

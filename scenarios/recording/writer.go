@@ -39,6 +39,8 @@ func (w *Writer) Add(at int64, route string, class uint8) error {
 		}
 	} else if at < w.last {
 		return fmt.Errorf("a recording is in order of time: %d µs after %d µs", at, w.last)
+	} else if at-w.first > Longest.Microseconds() {
+		return fmt.Errorf("a recording spans no more than %s", Longest)
 	}
 	w.count++
 	w.last = at
