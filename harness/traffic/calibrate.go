@@ -74,7 +74,10 @@ func calibrate(ctx context.Context, addr string) (results.Calibration, error) {
 	if err != nil {
 		return results.Calibration{}, err
 	}
-	s := start(ctx, o, plan, shape.Constant(calibrationRate))
+	s, err := start(ctx, o, plan, drawn(shape.Constant(calibrationRate), o.Seed, o.Scale))
+	if err != nil {
+		return results.Calibration{}, err
+	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(calibrationWarmUp + calibrationLasts):
