@@ -17,6 +17,7 @@ import (
 type Plan struct {
 	Phases  []PhasePlan
 	AtLeast time.Duration
+	Ends    time.Duration // AtLeast, not rounded
 	// Requests is how many are sent at least.
 	Requests int
 }
@@ -58,7 +59,7 @@ func (s *Scenario) Plan() Plan {
 		from = min(from+lasts, longestFor)
 		plan.Requests += one.Requests
 	}
-	plan.AtLeast = from.Round(time.Second)
+	plan.Ends, plan.AtLeast = from, from.Round(time.Second)
 	return plan
 }
 

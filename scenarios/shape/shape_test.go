@@ -311,3 +311,16 @@ func BenchmarkRate(b *testing.B) {
 		_ = s.Rate(at)
 	}
 }
+
+func TestThePeakIsTheHighestRateThereIs(t *testing.T) {
+	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+		from := time.Duration(rng.Int64N(int64(time.Minute)))
+		to := from + time.Second + time.Duration(rng.Int64N(int64(5*time.Minute)))
+		at, peak := PeakOf(s, from, to)
+		require.Equal(t, s.Rate(at), peak)
+		require.True(t, from <= at && at < to)
+		for range 1000 {
+			require.LessOrEqual(t, s.Rate(from+time.Duration(rng.Int64N(int64(to-from)))), peak*1.01+1e-9)
+		}
+	})
+}
