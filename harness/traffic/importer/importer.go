@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/harness/traffic/accesslog"
 	"meshsim.dev/meshsim/scenarios"
 	"meshsim.dev/meshsim/scenarios/recording"
 )
@@ -138,10 +137,7 @@ const mostOpen = 200
 
 // await enters a log.
 func (m *merge) await(name string, stdin io.Reader) error {
-	s := &source{
-		merge: m, name: name, number: len(m.sources),
-		parser: accesslog.New(m.format, m.rules.Fields), formats: map[string]int64{},
-	}
+	s := &source{merge: m, name: name, number: len(m.sources), formats: map[string]int64{}}
 	if name == "-" {
 		s.in, s.start = io.NopCloser(stdin), -1<<62
 	} else {
@@ -232,7 +228,7 @@ func sooner(a, b *source) bool {
 func (m *merge) room() int { return max(1024, heldBack/max(1, m.open.size())) }
 
 // heldBack is how many requests may wait in all, at 16 bytes each.
-const heldBack = 1 << 19
+const heldBack = 1 << 17
 
 func (m *merge) close() {
 	for _, s := range m.sources {

@@ -110,14 +110,15 @@ func (s *source) open() error {
 		}
 		s.in = file
 	}
-	s.lines = accesslog.NewLines(s.in)
+	s.lines, s.parser = accesslog.NewLines(s.in), accesslog.New(s.format, s.rules.Fields)
 	return nil
 }
 
 func (s *source) close() {
 	if s.in != nil {
 		_ = s.in.Close() // it was only read
-		s.in, s.lines = nil, nil
+		// the line is a part of what was read, and would keep it
+		s.in, s.lines, s.parser, s.line = nil, nil, nil, accesslog.Line{}
 	}
 }
 
@@ -132,6 +133,7 @@ func (s *source) advance() (bool, error) {
 		return false, err
 	}
 	if s.held.empty() {
+		s.held, s.second = heap[entry]{}, nil // nothing of a log stays when it is over
 		return false, nil
 	}
 	s.head = s.held.pop(earlier)
