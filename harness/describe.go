@@ -37,8 +37,11 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 	}
 	for _, image := range o.Bundle.Images() {
 		run.Images = append(run.Images, results.Image{
-			Name: image.Name, Ref: image.Ref, Digest: image.Digest, Version: image.Version, Origin: image.Origin,
+			Name: image.Name, Ref: image.Ref, Digest: image.Digest, Version: image.Version, Origin: image.Origin, Source: image.Source,
 		})
+	}
+	for _, chart := range o.Bundle.Charts() {
+		run.Charts = append(run.Charts, results.Chart(chart))
 	}
 	for _, p := range s.Spec.Phases {
 		run.Phases = append(run.Phases, results.PhasePlan{Name: p.Name, Scale: p.Scale, Judged: p.Judged, MinRequests: p.Until.Requests})

@@ -7,6 +7,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/harness/probes"
+	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -40,11 +41,14 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		when bool
 		take func(context.Context) (any, error)
 	}{
-		{results.ProbeInjection, r.installs("mesh"), func(ctx context.Context) (any, error) {
+		{results.ProbeInjection, meshStands(r.Scenario), func(ctx context.Context) (any, error) {
 			return probes.Injection(ctx, r.kube.Clientset)
 		}},
-		{results.ProbeIssuer, r.installs("mesh"), func(ctx context.Context) (any, error) {
+		{results.ProbeIssuer, meshStands(r.Scenario), func(ctx context.Context) (any, error) {
 			return probes.Issuer(ctx, r.kube.Clientset, r.kube.Dynamic)
+		}},
+		{results.ProbeLeaves, meshStands(r.Scenario), func(ctx context.Context) (any, error) {
+			return probes.Leaves(ctx, r.kube.Clientset, r.kube, time.Now())
 		}},
 		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
 			return probes.Ledger(ctx, r.database(), orders)
@@ -55,6 +59,14 @@ func (r *rehearsal) observe(ctx context.Context) error {
 			continue
 		}
 		if err := r.probe(ctx, l.name, l.take); err != nil {
+			return err
+		}
+	}
+	if !meshStands(r.Scenario) {
+		return nil
+	}
+	for _, dataPlane := range []bool{false, true} {
+		if err := steps.CheckMesh(ctx, r.env, "in the end", dataPlane); err != nil {
 			return err
 		}
 	}
@@ -72,20 +84,23 @@ func (r *rehearsal) probe(ctx context.Context, name string, take func(context.Co
 		return r.record.Probe(name, data)
 	}
 	task.Fail(err)
-	r.record.event(results.Event{Kind: results.Warning, Name: "probe " + name, Detail: fmt.Sprintf("could not be taken: %v", err)})
+	r.record.Warn("probe "+name, fmt.Sprintf("could not be taken: %v", err))
 	return context.Cause(ctx)
 }
 
-// installs tells whether the scenario puts a component on the cluster.
-func (r *rehearsal) installs(component string) bool {
-	for _, phase := range r.Scenario.Spec.Phases {
-		for _, s := range phase.Steps {
-			if o, ok := s.Options.(*scenarios.Install); ok && o.Component == component {
-				return true
+// meshStands tells whether the scenario leaves a mesh on the cluster.
+func meshStands(s *scenarios.Scenario) (stands bool) {
+	for _, phase := range s.Spec.Phases {
+		for _, step := range phase.Steps {
+			switch o := step.Options.(type) {
+			case *scenarios.Install:
+				stands = stands || o.Component == "mesh"
+			case *scenarios.UninstallMesh:
+				stands = false
 			}
 		}
 	}
-	return false
+	return stands
 }
 
 func (r *rehearsal) database() probes.Database { return probes.PSQL{Exec: r.kube.Exec} }

@@ -80,6 +80,11 @@ func (r *recorder) Note(detail string) {
 	r.event(results.Event{Kind: results.Note, Name: detail})
 }
 
+// Warn implements steps.Recorder.
+func (r *recorder) Warn(what, detail string) {
+	r.event(results.Event{Kind: results.Warning, Name: what, Detail: detail})
+}
+
 // Probe implements steps.Recorder.
 func (r *recorder) Probe(name string, data any) error {
 	at := r.now()

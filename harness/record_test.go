@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
 )
 
 func newTestRecorder(t *testing.T) *recorder {
@@ -51,6 +52,22 @@ func TestARecordThatCannotBeWrittenIsRemembered(t *testing.T) {
 	require.NoError(t, r.folder.Close())
 	r.Note("too late")
 	require.True(t, errors.Is(r.err(), os.ErrClosed), r.err())
+}
+
+func TestTheMeshStandsInTheEndWhenItWasNotTakenAwayAgain(t *testing.T) {
+	install, uninstall := scenarios.Step{Options: &scenarios.Install{Component: "mesh"}}, scenarios.Step{Options: &scenarios.UninstallMesh{}}
+	for name, c := range map[string]struct {
+		steps []scenarios.Step
+		want  bool
+	}{
+		"never there":    {[]scenarios.Step{{Options: &scenarios.Install{Component: "vault"}}}, false},
+		"installed":      {[]scenarios.Step{install}, true},
+		"taken away":     {[]scenarios.Step{install, uninstall}, false},
+		"and back again": {[]scenarios.Step{install, uninstall, install, {Options: &scenarios.UpgradeMesh{}}}, true},
+	} {
+		s := &scenarios.Scenario{Spec: scenarios.Spec{Phases: []scenarios.Phase{{Steps: c.steps[:1]}, {Steps: c.steps[1:]}}}}
+		require.Equal(t, c.want, meshStands(s), name)
+	}
 }
 
 func TestAStandInNeverPosesAsTheRealThing(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
+	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/kind"
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/clusters/progress"
@@ -33,6 +34,7 @@ type Options struct {
 	RunsDir  string // run folders are made below it
 	Undo     bool   // undo the steps at the end; else the cluster stays as rehearsed
 	Tool     string // meshsim's own version, for the record
+	Runner   command.Runner
 	Log      *slog.Logger
 	Progress *progress.Reporter
 }
@@ -94,7 +96,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	}
 	r.env = &steps.Env{
 		Kube: client, Stack: r.stack, Rollout: steps.NewRollout(shop, shopchart.Services()),
-		Record: r.record, Log: o.Log, Progress: o.Progress,
+		Record: r.record, Runner: o.Runner, Log: o.Log, Progress: o.Progress,
 	}
 	return r, nil
 }

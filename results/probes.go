@@ -15,6 +15,8 @@ const (
 	ProbeVaultUnseal  = "vault-unseal"
 	ProbeAddedLatency = "added-latency"
 	ProbeLedger       = "ledger"
+	ProbeLinkerdCheck = "linkerd-check"
+	ProbeLeaves       = "leaf-certificates"
 )
 
 // NewProbe makes a line of probes.jsonl from one of the data types below.
@@ -105,4 +107,33 @@ type Ledger struct {
 	Doubled         []string `json:"doubled"`
 	Oversold        []string `json:"oversold"`
 	PaymentMismatch []string `json:"paymentMismatch"`
+}
+
+// LinkerdCheck is the data of probe linkerd-check: what Linkerd's own
+// `linkerd check` says of the cluster.
+type LinkerdCheck struct {
+	When      string    `json:"when"`      // what it followed, in words
+	DataPlane bool      `json:"dataPlane"` // the shop's proxies were looked at too
+	Success   bool      `json:"success"`
+	Passed    int       `json:"passed"`
+	Findings  []Finding `json:"findings"` // what did not pass
+	// Reports are its JSON documents as they came: the mesh's own, then one an extension.
+	Reports []json.RawMessage `json:"reports"`
+}
+
+// Finding is one check that did not pass.
+type Finding struct {
+	Category string `json:"category"`
+	Check    string `json:"check"`
+	Result   string `json:"result"` // warning | error
+	Error    string `json:"error,omitempty"`
+}
+
+// Leaves is the data of probe leaf-certificates: when the proxies' own
+// certificates end, by their own figures.
+type Leaves struct {
+	Proxies  int       `json:"proxies"`           // of the shop's pods
+	Earliest time.Time `json:"earliest,omitzero"` // the first to end
+	Expired  []string  `json:"expired"`           // pods whose certificate has ended
+	Silent   []string  `json:"silent"`            // meshed pods that gave no figure
 }

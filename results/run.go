@@ -16,6 +16,7 @@ type Run struct {
 	KubernetesVersion string  `json:"kubernetesVersion"`
 	Fit               Fit     `json:"fit"`
 	Images            []Image `json:"images,omitempty"`
+	Charts            []Chart `json:"charts,omitempty"`
 	// StandIns names the parts that were played by programs of this project.
 	StandIns []string `json:"standIns,omitempty"`
 	// Notes say what was not as in the real shop (no cross-zone delay, …).
@@ -59,7 +60,18 @@ type Image struct {
 	Ref     string `json:"ref"`
 	Digest  string `json:"digest"`
 	Version string `json:"version,omitempty"`
-	Origin  string `json:"origin,omitempty"` // built | pulled
+	Origin  string `json:"origin,omitempty"` // built | pulled | local
+	// Source is what was given in the place of the bundle's own, "" for its own.
+	Source string `json:"source,omitempty"`
+}
+
+// Chart is one Helm chart of the bundle.
+type Chart struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	Origin  string `json:"origin,omitempty"` // as of an image
+	Source  string `json:"source,omitempty"` // as of an image
 }
 
 // Host is the machine that the run took place on.

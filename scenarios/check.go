@@ -28,9 +28,9 @@ func (r *reader) check(s *Scenario) {
 			shop.ProxyWaitSeconds, shop.TerminationGracePeriodSeconds))
 	}
 	r.checkPhases(s)
-	done := r.checkSteps(s)
+	seen := r.checkSteps(s)
 	for i, b := range s.Spec.Budgets {
-		r.checkBudget(s, b, r.budgets[i], done)
+		r.checkBudget(s, b, r.budgets[i], seen)
 	}
 }
 
@@ -73,28 +73,52 @@ func (r *reader) checkPhases(s *Scenario) {
 	}
 }
 
-// checkSteps looks at the order of steps. It returns, for everything that steps
-// give, the phases in which they do, in order.
-func (r *reader) checkSteps(s *Scenario) map[string][]int {
-	done := map[string][]int{}
+// course is what a scenario's steps bring about.
+type course struct {
+	// done has, for everything that steps give, the phases in which they do, in order.
+	done map[string][]int
+	// there is what is still there in the end.
+	there map[string]bool
+	// meshed has the phases in which the mesh stands at some time.
+	meshed map[int]bool
+}
+
+// checkSteps looks at the order of steps.
+func (r *reader) checkSteps(s *Scenario) course {
+	c := course{map[string][]int{}, map[string]bool{}, map[int]bool{}}
 	for i, p := range s.Spec.Phases {
+		c.meshed[i] = c.there["mesh"]
 		for j, step := range p.Steps {
 			kind, _ := kindOfStep(step.Name)
 			for _, need := range kind.needs(step.Options) {
-				if len(done[need]) == 0 {
-					r.fail(r.steps[i][j], "step %s needs %s before it", step, before(need))
+				if !c.there[need] {
+					r.fail(r.steps[i][j], "step %s needs %s before it%s", step, before(need), c.lost(need))
 				}
 			}
 			given := kind.gives(step.Options)
-			if slices.Contains(given, plaintextTried) && len(done[enforced]) > 0 {
+			if slices.Contains(given, plaintextTried) && c.there[enforced] {
 				given = append(slices.Clone(given), plaintextAfterEnforce)
 			}
 			for _, give := range given {
-				done[give] = append(done[give], i)
+				c.done[give], c.there[give] = append(c.done[give], i), true
 			}
+			if kind.takes != nil {
+				for _, taken := range kind.takes(step.Options) {
+					delete(c.there, taken)
+				}
+			}
+			c.meshed[i] = c.meshed[i] || c.there["mesh"]
 		}
 	}
-	return done
+	return c
+}
+
+// lost says that something was there once.
+func (c course) lost(what string) string {
+	if len(c.done[what]) == 0 {
+		return ""
+	}
+	return ", as uninstall-mesh took it away"
 }
 
 const plaintextAfterEnforce = plaintextTried + " after enforce"
@@ -107,7 +131,7 @@ func before(need string) string {
 }
 
 // checkBudget refuses a budget on data that the scenario cannot produce.
-func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, done map[string][]int) {
+func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen course) {
 	if i := slices.IndexFunc(s.Spec.Budgets, func(o budget.Budget) bool { return o.Text == b.Text }); r.budgets[i] != at {
 		r.fail(at, "budget %q is given twice", b.Text)
 	}
@@ -118,21 +142,23 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, done m
 			r.fail(at, "budget %q: no phase is judged", b.Text)
 		}
 	case budget.AddedLatency:
-		r.wantStep(b, at, done, addedLatency)
+		r.wantStep(b, at, seen, addedLatency)
 		if b.Per != "hop" {
 			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
 		}
 	case budget.InjectedPods:
-		r.wantStep(b, at, done, "mesh")
+		r.wantStep(b, at, seen, "mesh")
+		r.wantMeshInTheEnd(b, at, seen)
 	case budget.MTLSCalls:
-		r.wantStep(b, at, done, "mesh")
-		r.checkMTLSPhases(s, b, at, done)
+		r.wantStep(b, at, seen, "mesh")
+		r.checkMTLSPhases(s, b, at, seen)
 	case budget.PlaintextAccepted:
-		r.wantStep(b, at, done, plaintextAfterEnforce)
+		r.wantStep(b, at, seen, plaintextAfterEnforce)
 	case budget.IssuerCertificate:
-		r.wantStep(b, at, done, "issuer")
+		r.wantStep(b, at, seen, "issuer")
+		r.wantMeshInTheEnd(b, at, seen)
 	case budget.VaultUnsealed:
-		r.wantStep(b, at, done, vaultRestarted)
+		r.wantStep(b, at, seen, vaultRestarted)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		if !s.Spec.Traffic.Sends("order") {
 			r.fail(at, "budget %q: the %s has no order traffic", b.Text, s.Spec.Traffic.source())
@@ -140,9 +166,16 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, done m
 	}
 }
 
-func (r *reader) wantStep(b budget.Budget, at *yaml.Node, done map[string][]int, need string) {
-	if len(done[need]) == 0 {
+func (r *reader) wantStep(b budget.Budget, at *yaml.Node, seen course, need string) {
+	if len(seen.done[need]) == 0 {
 		r.fail(at, "budget %q: nothing measures it, the scenario has no step %s", b.Text, before(need))
+	}
+}
+
+// wantMeshInTheEnd refuses a budget on what is looked at when all is done.
+func (r *reader) wantMeshInTheEnd(b budget.Budget, at *yaml.Node, seen course) {
+	if len(seen.done["mesh"]) > 0 && !seen.there["mesh"] {
+		r.fail(at, "budget %q: it is measured in the end, and uninstall-mesh has taken the mesh away by then", b.Text)
 	}
 }
 
@@ -158,12 +191,16 @@ func (r *reader) checkBudgetPhases(s *Scenario, b budget.Budget, at *yaml.Node) 
 	}
 }
 
-// checkMTLSPhases refuses to count encrypted calls where there is no mesh yet.
-func (r *reader) checkMTLSPhases(s *Scenario, b budget.Budget, at *yaml.Node, done map[string][]int) {
+// checkMTLSPhases refuses to count encrypted calls where there is no mesh.
+func (r *reader) checkMTLSPhases(s *Scenario, b budget.Budget, at *yaml.Node, seen course) {
 	for _, name := range b.Phases {
 		i := slices.IndexFunc(s.Spec.Phases, func(p Phase) bool { return p.Name == name.Name })
-		if i >= 0 && len(done["mesh"]) > 0 && i < done["mesh"][0] {
+		switch installed := seen.done["mesh"]; {
+		case i < 0 || len(installed) == 0 || seen.meshed[i]:
+		case i < installed[0]:
 			r.failIn(at, name.Column, "budget %q: phase %q comes before install mesh", b.Text, name.Name)
+		default:
+			r.failIn(at, name.Column, "budget %q: phase %q comes after uninstall-mesh", b.Text, name.Name)
 		}
 	}
 }

@@ -289,8 +289,8 @@ func syntax(err error) Problem {
 	return p
 }
 
-// parse reads the one document of a file.
-func parse(raw []byte) (*yaml.Node, *Problem) {
+// parse reads the one document of a file; what says what the file is.
+func parse(raw []byte, what string) (*yaml.Node, *Problem) {
 	in := yaml.NewDecoder(strings.NewReader(string(raw)))
 	var doc yaml.Node
 	if err := in.Decode(&doc); err != nil {
@@ -302,7 +302,7 @@ func parse(raw []byte) (*yaml.Node, *Problem) {
 	}
 	var more yaml.Node
 	if err := in.Decode(&more); err == nil {
-		return nil, &Problem{more.Line, 1, "a scenario file holds one document"}
+		return nil, &Problem{more.Line, 1, what + " holds one document"}
 	} else if !errors.Is(err, io.EOF) {
 		p := syntax(err)
 		return nil, &p

@@ -90,11 +90,11 @@ func open(nameOrPath string) (source string, raw []byte, err error) {
 
 // Parse reads a scenario from raw; source names it in problems.
 func Parse(source string, raw []byte) (*Scenario, error) {
-	root, problem := parse(raw)
+	root, problem := parse(raw, "a scenario file")
 	if problem != nil {
 		return nil, invalid(&Problems{source, []Problem{*problem}})
 	}
-	r := &reader{dir: filepath.Dir(source)}
+	r := &reader{source: source}
 	s := r.scenario(root)
 	s.Source = source
 	r.check(s)
@@ -111,7 +111,7 @@ func invalid(p *Problems) error {
 // reader reads one scenario and remembers where its parts stand.
 type reader struct {
 	decoder
-	dir     string         // that the files it names are beside
+	source  string         // the file's name
 	budgets []*yaml.Node   // by index of Spec.Budgets
 	phases  []*yaml.Node   // by index of Spec.Phases
 	steps   [][]*yaml.Node // by phase and step
@@ -156,11 +156,12 @@ func defaults() Spec {
 func (r *reader) spec(n *yaml.Node, s *Spec) {
 	var phases *yaml.Node
 	r.mapping(n, "spec", map[string]field{
-		"topology": r.text("topology", &s.Topology),
-		"seed":     func(n *yaml.Node) { r.seed(n, &s.Seed) },
-		"shop":     func(n *yaml.Node) { r.shop(n, &s.Shop) },
-		"traffic":  func(n *yaml.Node) { r.readTraffic(n, &s.Traffic) },
-		"phases":   func(n *yaml.Node) { phases = n },
+		"topology":  r.text("topology", &s.Topology),
+		"seed":      func(n *yaml.Node) { r.seed(n, &s.Seed) },
+		"shop":      func(n *yaml.Node) { r.shop(n, &s.Shop) },
+		"traffic":   func(n *yaml.Node) { r.readTraffic(n, &s.Traffic) },
+		"overrides": func(n *yaml.Node) { r.overrides(n, "overrides", r.source, &s.Overrides) },
+		"phases":    func(n *yaml.Node) { phases = n },
 		"budgets": func(n *yaml.Node) {
 			r.list(n, "budgets", func(n *yaml.Node) { r.budget(n, s) })
 		},
@@ -210,7 +211,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 		},
 	})
 	// a shape's defaults are the day's, wherever that is written
-	shapes := &shapeReader{decoder: &r.decoder, traffic: *t, dir: r.dir}
+	shapes := &shapeReader{decoder: &r.decoder, traffic: *t, dir: filepath.Dir(r.source)}
 	if given != nil {
 		t.Shape = shapes.shape(given)
 	}

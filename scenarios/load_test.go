@@ -122,7 +122,7 @@ spec:
 		said = append(said, step.String())
 	}
 	require.Equal(t, []any{
-		&Install{"cert-manager"}, &Install{"vault"}, &Install{"issuer"}, &Install{"mesh"}, &MoveSecrets{},
+		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
 		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
 		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny"}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
@@ -145,7 +145,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"no YAML further down":        {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
 		"two documents":               {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
 		"a list":                      {"- a", 1, 1, "the scenario should be a mapping, not a list"},
-		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, phases, seed`},
+		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, overrides, phases, seed`},
 		"an unknown key deep inside":  {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
 		"a key twice":                 {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
 		"a missing key":               {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
@@ -207,7 +207,7 @@ spec:
   - {name: a, jugded: true}
 `))
 	require.EqualError(t, err, strings.Join([]string{
-		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, phases, seed, shop, topology, traffic`,
+		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, overrides, phases, seed, shop, topology, traffic`,
 		`my.yaml:6:22: timeout should be a duration such as 90s, not the number 5`,
 		`my.yaml:8:18: budget "availability > 5": ">" should be >=`,
 		`my.yaml:9:5: budget "mtls calls = 100%": nothing measures it, the scenario has no step install mesh`,

@@ -3,11 +3,14 @@ package scenarios
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/scenarios/budget"
 	"meshsim.dev/meshsim/scenarios/shape"
 )
@@ -106,6 +109,7 @@ func (s *Scenario) Explain(w io.Writer) error {
 			fmt.Fprintf(&b, "  %s: %s\n", p.Name, step)
 		}
 	}
+	s.explainOverrides(&b)
 	b.WriteString("\nBudgets\n")
 	for _, one := range s.Spec.Budgets {
 		fmt.Fprintf(&b, "  %s\n", one.Text)
@@ -121,6 +125,23 @@ func (s *Scenario) Explain(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// explainOverrides lists what comes in the place of the bundle's own.
+func (s *Scenario) explainOverrides(b *strings.Builder) {
+	o := s.Spec.Overrides
+	if o.Empty() {
+		return
+	}
+	b.WriteString("\nOverrides\n")
+	for _, part := range []struct {
+		kind string
+		from map[string]bundle.Override
+	}{{"image", o.Images}, {"chart", o.Charts}} {
+		for _, name := range slices.Sorted(maps.Keys(part.from)) {
+			fmt.Fprintf(b, "  %s %s from %s\n", part.kind, name, part.from[name].From)
+		}
+	}
 }
 
 // wrap breaks text between words into lines of at most width characters.

@@ -76,7 +76,7 @@ func ParseRules(source string, raw []byte) (*Rules, error) {
 	wrong := func(p ...Problem) error {
 		return fault.NewInvalid(&Problems{source, p}, "docs/traffic.md tells every key")
 	}
-	root, problem := parse(raw)
+	root, problem := parse(raw, "a file of traffic rules")
 	if problem != nil {
 		return nil, wrong(*problem)
 	}

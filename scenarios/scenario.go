@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
 	"meshsim.dev/meshsim/scenarios/shape"
@@ -39,12 +40,13 @@ type Metadata struct {
 
 // Spec is what is rehearsed.
 type Spec struct {
-	Topology string // default eks-1.24
-	Seed     uint64 // default 1; the same seed makes the same traffic
-	Shop     Shop
-	Traffic  Traffic
-	Phases   []Phase
-	Budgets  []budget.Budget
+	Topology  string // default eks-1.24
+	Seed      uint64 // default 1; the same seed makes the same traffic
+	Shop      Shop
+	Traffic   Traffic
+	Phases    []Phase
+	Budgets   []budget.Budget
+	Overrides bundle.Overrides // images and charts in the place of the bundle's
 }
 
 // Shop is how carefully the shop's pods stop.
@@ -223,7 +225,24 @@ func Routes() []Route {
 func (s Step) String() string {
 	switch o := s.Options.(type) {
 	case *Install:
+		if o.HA {
+			return s.Name + " " + o.Component + ", highly available"
+		}
 		return s.Name + " " + o.Component
+	case *UpgradeMesh:
+		words := s.Name + " as it is"
+		if len(o.Values) > 0 {
+			words = s.Name + " with other " + strings.Join(valuePaths(o.Values), ", ")
+		}
+		if o.RollDataPlane {
+			words += ", then restart the services with a proxy"
+		}
+		return words
+	case *UninstallMesh:
+		if o.KeepCRDs {
+			return s.Name + ", leaving its CRDs"
+		}
+		return s.Name
 	case *Inject:
 		if len(o.Services) == 0 {
 			return s.Name + " all services"

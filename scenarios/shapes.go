@@ -25,7 +25,7 @@ const (
 // ParseShape reads one shape, as a scenario's traffic.shape has it. t says what
 // the shop's days are like; source names the text in problems.
 func ParseShape(source, text string, t Traffic) (shape.Shape, error) {
-	root, problem := parse([]byte(text))
+	root, problem := parse([]byte(text), "a shape")
 	if problem != nil {
 		return nil, invalid(&Problems{source, []Problem{*problem}})
 	}

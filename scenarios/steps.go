@@ -1,7 +1,10 @@
 package scenarios
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -17,7 +20,21 @@ type Step struct {
 }
 
 // Install puts one component of the stack on the cluster.
-type Install struct{ Component string }
+type Install struct {
+	Component string
+	HA        bool // the mesh's control plane in its highly available form
+}
+
+// UpgradeMesh upgrades the mesh's control plane by Helm.
+type UpgradeMesh struct {
+	Values        map[string]any // merged over the chart values of the install
+	RollDataPlane bool           // restart the services with a proxy afterwards, one after another
+}
+
+// UninstallMesh takes the shop out of the mesh and removes the mesh.
+type UninstallMesh struct {
+	KeepCRDs bool // leave the mesh's kinds, and all that was made of them
+}
 
 // MoveSecrets puts the shop's secrets into Vault.
 type MoveSecrets struct{}
@@ -58,6 +75,8 @@ type stepKind struct {
 	// after: a component's name, or one of the words below.
 	needs func(options any) []string
 	gives func(options any) []string
+	// takes is what is there no more afterwards; nil is nothing.
+	takes func(options any) []string
 }
 
 // What steps give beside the components that they install.
@@ -92,6 +111,8 @@ var stepKinds = []stepKind{
 	{name: "restart-vault", read: none[RestartVault]("restart-vault"), needs: always("vault"), gives: always(vaultRestarted)},
 	{name: "measure-added-latency", read: readMeasure, needs: always("mesh"), gives: always(addedLatency)},
 	{name: "probe-plaintext", read: none[ProbePlaintext]("probe-plaintext"), needs: always("mesh"), gives: always(plaintextTried)},
+	{name: "upgrade-mesh", read: readUpgrade, needs: always("mesh"), gives: always()},
+	{name: "uninstall-mesh", read: readUninstall, needs: always("mesh"), gives: always(), takes: always("mesh", injected, enforced)},
 }
 
 func always(words ...string) func(any) []string {
@@ -132,8 +153,72 @@ func none[T any](step string) func(*decoder, *yaml.Node, *Spec) any {
 
 func readInstall(d *decoder, n *yaml.Node, _ *Spec) any {
 	o := &Install{}
-	d.options(n, "install", map[string]field{"component": d.oneOf("component", components, &o.Component)}, "component")
+	var ha *yaml.Node
+	d.options(n, "install", map[string]field{
+		"component": d.oneOf("component", components, &o.Component),
+		"ha": func(n *yaml.Node) {
+			ha = n
+			d.boolean("ha", &o.HA)(n)
+		},
+	}, "component")
+	if ha != nil && o.Component != "" && o.Component != "mesh" {
+		d.fail(ha, "ha is for component mesh, not for %s", o.Component)
+	}
 	return o
+}
+
+func readUpgrade(d *decoder, n *yaml.Node, _ *Spec) any {
+	o := &UpgradeMesh{}
+	d.options(n, "upgrade-mesh", map[string]field{
+		"values":        d.values("values", &o.Values),
+		"rollDataPlane": d.boolean("rollDataPlane", &o.RollDataPlane),
+	})
+	return o
+}
+
+func readUninstall(d *decoder, n *yaml.Node, _ *Spec) any {
+	o := &UninstallMesh{}
+	d.options(n, "uninstall-mesh", map[string]field{"keepCRDs": d.boolean("keepCRDs", &o.KeepCRDs)})
+	return o
+}
+
+// values reads chart values: a mapping whose keys are the chart's matter.
+func (d *decoder) values(what string, into *map[string]any) field {
+	return func(n *yaml.Node) {
+		if n.Kind != yaml.MappingNode {
+			d.fail(n, "%s should be a mapping, not %s", what, kindOf(n))
+			return
+		}
+		var v map[string]any
+		if err := n.Decode(&v); err != nil {
+			d.fail(n, "%s cannot be read: %s", what, strings.TrimPrefix(err.Error(), "yaml: "))
+			return
+		}
+		// What JSON cannot say, such as a key that is no text, no chart can take.
+		if _, err := json.Marshal(v); err != nil {
+			d.fail(n, "%s should hold keys that are texts, and plain values", what)
+			return
+		}
+		*into = v
+	}
+}
+
+// valuePaths names the values that a mapping sets, such as proxy.logLevel. It
+// leaves out what they are set to.
+func valuePaths(values map[string]any) []string {
+	var paths []string
+	for key, v := range values {
+		inner, ok := v.(map[string]any)
+		if !ok || len(inner) == 0 {
+			paths = append(paths, key)
+			continue
+		}
+		for _, below := range valuePaths(inner) {
+			paths = append(paths, fmt.Sprintf("%s.%s", key, below))
+		}
+	}
+	slices.Sort(paths)
+	return paths
 }
 
 func readInject(d *decoder, n *yaml.Node, _ *Spec) any {

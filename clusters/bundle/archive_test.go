@@ -128,7 +128,7 @@ func TestVerifyChecksCharts(t *testing.T) {
 	a := &assembly{dir: t.TempDir(), rec: record{APIVersion: recordVersion, Hash: "h"}}
 	from := t.TempDir()
 	put(t, filepath.Join(from, "templates/a.yaml"), "a: 1\n")
-	require.NoError(t, a.addChart("some", OriginBuilt, from))
+	require.NoError(t, a.addChart(Chart{Name: "some", Origin: OriginBuilt}, from))
 	require.NoError(t, os.MkdirAll(filepath.Join(a.dir, "oci/blobs/sha256"), 0o755))
 	require.NoError(t, a.finish())
 	b, err := readFolder(a.dir)

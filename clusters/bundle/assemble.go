@@ -25,13 +25,22 @@ const (
 	annotationName = "dev.meshsim.name"
 )
 
-// fetched is an image or chart that was pulled rather than built.
+// fetched is an image or chart that is there already, rather than built.
 type fetched struct {
 	image  Image
 	index  v1.Descriptor
-	blobs  string // folder with sha256/… below
+	blobs  string   // folder with sha256/… below
+	only   []string // of the blobs, by their file names; nil is all
 	chart  Chart
 	folder string // of the chart
+}
+
+// digest is the image's or the chart's.
+func (f fetched) digest() string {
+	if f.folder != "" {
+		return f.chart.Digest
+	}
+	return f.image.Digest
 }
 
 // assemble puts components and fetched parts into one bundle folder. Files are
@@ -44,10 +53,15 @@ func (w *workshop) assemble(ctx context.Context, rec record, p *plan, more []fet
 		return nil, fmt.Errorf("assemble the bundle: %w", err)
 	}
 	task.Done(fmt.Sprintf("%d images, %d charts", len(b.rec.Images), len(b.rec.Charts)))
-	if err := setCurrent(w.cache, rec.Hash); err != nil {
+	return b, nil
+}
+
+// makeCurrent notes a bundle that was asked for by itself as the one to use.
+func (w *workshop) makeCurrent(b *Bundle) (*Bundle, error) {
+	if err := setCurrent(w.cache, b.Hash); err != nil {
 		return nil, err
 	}
-	return b, dropBundles(w.cache, rec.Hash)
+	return b, dropBundles(w.cache, b.Hash)
 }
 
 func (w *workshop) assembleIn(ctx context.Context, rec record, p *plan, more []fetched) (*Bundle, error) {
@@ -64,7 +78,7 @@ func (w *workshop) assembleIn(ctx context.Context, rec record, p *plan, more []f
 		}
 	}
 	for _, c := range p.charts {
-		if err := a.addChart(strings.TrimPrefix(c.name, "chart-"), OriginBuilt, c.dir); err != nil {
+		if err := a.addChart(Chart{Name: strings.TrimPrefix(c.name, "chart-"), Origin: OriginBuilt}, c.dir); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
@@ -106,7 +120,7 @@ func (a *assembly) addBuilt(c *component) error {
 	if err := json.Unmarshal(text, &built); err != nil {
 		return fmt.Errorf("read %s: %w", imageFile, err)
 	}
-	if err := a.addBlobs(filepath.Join(c.dir, "blobs", "sha256")); err != nil {
+	if err := a.addBlobs(filepath.Join(c.dir, "blobs", "sha256"), nil); err != nil {
 		return err
 	}
 	a.rec.Baked = append(a.rec.Baked, built.Baked...)
@@ -125,31 +139,37 @@ func (a *assembly) addImage(i Image, d v1.Descriptor) {
 
 func (a *assembly) addFetched(f fetched) error {
 	if f.folder != "" {
-		return a.addChart(f.chart.Name, OriginPulled, f.folder)
+		return a.addChart(f.chart, f.folder)
 	}
 	a.addImage(f.image, f.index)
-	return a.addBlobs(filepath.Join(f.blobs, "sha256"))
+	return a.addBlobs(filepath.Join(f.blobs, "sha256"), f.only)
 }
 
-func (a *assembly) addBlobs(from string) error {
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		return err
+// addBlobs takes files of a folder, all of them when only is nil.
+func (a *assembly) addBlobs(from string, only []string) error {
+	if only == nil {
+		entries, err := os.ReadDir(from)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			only = append(only, e.Name())
+		}
 	}
 	to := filepath.Join(a.dir, "oci", "blobs", "sha256")
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if err := linkFile(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+	for _, n := range only {
+		if err := linkFile(filepath.Join(from, n), filepath.Join(to, n)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *assembly) addChart(name, origin, from string) error {
-	to := filepath.Join(a.dir, "charts", name)
+func (a *assembly) addChart(c Chart, from string) error {
+	to := filepath.Join(a.dir, "charts", c.Name)
 	err := filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -163,22 +183,21 @@ func (a *assembly) addChart(name, origin, from string) error {
 		}
 		return copyFile(p, filepath.Join(to, rel))
 	})
-	if err != nil {
-		return fmt.Errorf("chart %s: %w", name, err)
+	if err == nil {
+		c.Digest, err = treeDigest(to)
 	}
-	digest, err := treeDigest(to)
 	if err != nil {
-		return fmt.Errorf("chart %s: %w", name, err)
+		return fmt.Errorf("chart %s: %w", c.Name, err)
 	}
-	a.rec.Charts = append(a.rec.Charts, Chart{Name: name, Origin: origin, Digest: digest})
+	a.rec.Charts = append(a.rec.Charts, c)
 	return nil
 }
 
-// setVersions fills in the charts' versions.
+// setVersions fills in the versions of the lock's charts.
 func (a *assembly) setVersions(l *Lock) {
 	for i, c := range a.rec.Charts {
 		for _, locked := range l.Charts {
-			if locked.Name == c.Name {
+			if locked.Name == c.Name && c.Version == "" {
 				a.rec.Charts[i].Version = locked.Version
 			}
 		}

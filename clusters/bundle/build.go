@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,6 +26,10 @@ type BuildOptions struct {
 	Log      *slog.Logger
 	Progress *progress.Reporter
 	Only     []string // images and charts by name; empty means all that can be built
+	// Overrides come in the place of what would be built.
+	Overrides Overrides
+	// Transport reaches registries and chart repositories; nil is Go's default.
+	Transport http.RoundTripper
 }
 
 // Build makes a bundle from Go modules and Debian packages and returns it.
@@ -44,12 +49,12 @@ func build(ctx context.Context, lock *Lock, o BuildOptions) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlan(lock, src, o.Only, false)
+	whole, err := newPlan(lock, src, selection{only: o.Only})
 	if err != nil {
 		return nil, err
 	}
-	if b, err := openFolder(o.Cache, p.hash); err == nil {
-		return b, setCurrent(o.Cache, p.hash)
+	if b, err := openFolder(o.Cache, whole.hash); err == nil && o.Overrides.Empty() {
+		return b, setCurrent(o.Cache, b.Hash)
 	}
 	w := newWorkshop(o.Cache, lock, o.Runner, o.Log, o.Progress)
 	release, err := lockCache(ctx, o.Cache, w.sayWaiting)
@@ -57,17 +62,26 @@ func build(ctx context.Context, lock *Lock, o BuildOptions) (*Bundle, error) {
 		return nil, err
 	}
 	defer release()
-	if b, err := openFolder(o.Cache, p.hash); err == nil {
-		return b, setCurrent(o.Cache, p.hash) // the build that was waited for made it
+	more, err := w.fetchOverrides(ctx, o.Overrides, o.Transport)
+	if err != nil {
+		return nil, err
+	}
+	rec := newRecord(lock, OriginBuilt, whole.hash, o.Only, more)
+	if b, err := openFolder(o.Cache, rec.Hash); err == nil {
+		return w.makeCurrent(b) // made before, or by the build that was waited for
+	}
+	p, err := newPlan(lock, src, selection{only: o.Only, less: o.Overrides})
+	if err != nil {
+		return nil, err
 	}
 	if err := w.buildAll(ctx, p.order); err != nil {
 		return nil, err
 	}
-	rec := record{
-		APIVersion: recordVersion, Hash: p.hash, Origin: OriginBuilt, Partial: len(o.Only) > 0,
-		Architecture: goarch, Lock: lock.digest(),
+	b, err := w.assemble(ctx, rec, p, more)
+	if err != nil {
+		return nil, err
 	}
-	return w.assemble(ctx, rec, p, nil)
+	return w.makeCurrent(b)
 }
 
 // builder makes one component into the empty folder out. It returns a few

@@ -21,6 +21,7 @@ import (
 const (
 	OriginBuilt  = "built"
 	OriginPulled = "pulled"
+	OriginLocal  = "local" // a file or folder that was given
 )
 
 const goarch = runtime.GOARCH
@@ -32,15 +33,17 @@ type Image struct {
 	Digest  string `json:"digest"`           // of its manifest: sha256:…
 	Config  string `json:"config,omitempty"` // of its configuration: an engine's image id
 	Version string `json:"version"`          // of the software inside
-	Origin  string `json:"origin"`           // built or pulled
+	Origin  string `json:"origin"`           // built, pulled or local
+	Source  string `json:"source,omitempty"` // what was given in the lock's place, "" for the lock's own
 }
 
 // Chart is one Helm chart of a bundle.
 type Chart struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
-	Digest  string `json:"digest"` // over all its files: sha256:…
-	Origin  string `json:"origin"` // built or pulled
+	Digest  string `json:"digest"`           // over all its files: sha256:…
+	Origin  string `json:"origin"`           // built, pulled or local
+	Source  string `json:"source,omitempty"` // what was given in the lock's place, "" for the lock's own
 }
 
 // Bundle is a folder with every image and chart of a rehearsal.
@@ -56,6 +59,7 @@ type Bundle struct {
 type record struct {
 	APIVersion   string  `json:"apiVersion"`
 	Hash         string  `json:"hash"`
+	Base         string  `json:"base,omitempty"` // hash of the bundle without what was overridden
 	Origin       string  `json:"origin"`
 	Partial      bool    `json:"partial,omitempty"` // made with Only: not everything is there
 	Architecture string  `json:"architecture"`
@@ -82,11 +86,11 @@ const notBuiltMend = "meshsim bundle build"
 // built, pulled or loaded last. ErrNotBuilt comes in a fault.Environment.
 func Open(d cache.Dir, source string) (*Bundle, error) {
 	if source == "" {
-		hash, err := os.ReadFile(filepath.Join(d.Bundles(), currentFile))
+		hash, err := currentHash(d)
 		if err != nil {
 			return nil, fault.NewEnvironment(fmt.Errorf("%w: %w", ErrNotBuilt, err), notBuiltMend)
 		}
-		return openFolder(d, strings.TrimSpace(string(hash)))
+		return openFolder(d, hash)
 	}
 	lock, err := Locked()
 	if err != nil {
@@ -104,9 +108,10 @@ func open(d cache.Dir, lock *Lock, source string) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if current, err := os.ReadFile(filepath.Join(d.Bundles(), currentFile)); err == nil {
-		if h := strings.TrimSpace(string(current)); slices.Contains(hashes, h) {
-			return openFolder(d, h)
+	if current, err := currentHash(d); err == nil {
+		b, err := openFolder(d, current)
+		if err == nil && (slices.Contains(hashes, b.Hash) || slices.Contains(hashes, b.rec.Base)) {
+			return b, nil
 		}
 	}
 	for _, h := range hashes {
@@ -119,7 +124,7 @@ func open(d cache.Dir, lock *Lock, source string) (*Bundle, error) {
 
 // hashes names the bundles that serve a checkout: the built and the pulled one.
 func hashes(lock *Lock, src checkout) ([]string, error) {
-	built, err := newPlan(lock, src, nil, false)
+	built, err := newPlan(lock, src, selection{})
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +159,12 @@ func readFolder(dir string) (*Bundle, error) {
 	}
 	b.Hash, b.Origin, b.Partial = b.rec.Hash, b.rec.Origin, b.rec.Partial
 	return b, nil
+}
+
+// currentHash names the bundle that was made or used last.
+func currentHash(d cache.Dir) (string, error) {
+	hash, err := os.ReadFile(filepath.Join(d.Bundles(), currentFile))
+	return strings.TrimSpace(string(hash)), err
 }
 
 // setCurrent notes which bundle was made or used last.
@@ -198,7 +209,7 @@ func (b *Bundle) Chart(name string) (dir string, err error) {
 func (b *Bundle) missing(kind, name string) error {
 	mend := notBuiltMend
 	if b.Origin == OriginBuilt && !b.Partial {
-		mend = "it cannot be built; take the official one with `meshsim bundle pull`"
+		mend = "it cannot be built; take the official one with `meshsim bundle pull`, or give one with --" + kind
 	}
 	return fault.NewEnvironment(fmt.Errorf("bundle %s has no %s %q", b.Hash, kind, name), mend)
 }

@@ -1,9 +1,11 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,52 +21,75 @@ import (
 const maxChart = 64 << 20
 
 // fetchChart takes one chart from its Helm repository and unpacks it into out.
-// The archive must have the digest that the repository's index gives it.
 func fetchChart(ctx context.Context, client *http.Client, c LockedChart, out string) error {
 	temp, err := os.MkdirTemp(filepath.Dir(out), ".chart-*")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	base := strings.TrimSuffix(c.Pull, "/")
-	text, err := get(ctx, client, base+"/index.yaml")
+	archive, err := repoChart(ctx, client, c)
 	if err != nil {
 		return err
 	}
-	indexFile := filepath.Join(temp, "index.yaml")
-	if err := os.WriteFile(indexFile, text, 0o644); err != nil {
-		return err
-	}
-	index, err := repo.LoadIndexFile(indexFile)
-	if err != nil {
-		return fmt.Errorf("read the repository's index: %w", err)
-	}
-	entry, err := index.Get(c.Name, c.Version)
-	if err != nil {
-		return err
-	}
-	if len(entry.URLs) == 0 {
-		return fmt.Errorf("the repository's index gives no address")
-	}
-	address, err := repo.ResolveReferenceURL(base, entry.URLs[0])
-	if err != nil {
-		return err
-	}
-	archive, err := get(ctx, client, address)
-	if err != nil {
-		return err
-	}
-	s := sha256.Sum256(archive)
-	if got := hex.EncodeToString(s[:]); entry.Digest != "" && got != strings.TrimPrefix(entry.Digest, "sha256:") {
-		return fmt.Errorf("%s has digest %s, not %s", address, got, entry.Digest)
-	}
-	if err := chartutil.Expand(temp, strings.NewReader(string(archive))); err != nil {
-		return fmt.Errorf("unpack %s: %w", address, err)
+	if err := chartutil.Expand(temp, bytes.NewReader(archive)); err != nil {
+		return fmt.Errorf("unpack the chart: %w", err)
 	}
 	if err := os.Remove(out); err != nil {
 		return err
 	}
 	return os.Rename(filepath.Join(temp, c.Name), out)
+}
+
+// repoChart fetches a chart's archive from its Helm repository. It must have
+// the digest that the repository's index gives it.
+func repoChart(ctx context.Context, client *http.Client, c LockedChart) ([]byte, error) {
+	base := strings.TrimSuffix(c.Pull, "/")
+	index, err := repoIndex(ctx, client, base)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := index.Get(c.Name, c.Version)
+	if err != nil {
+		return nil, fmt.Errorf("find %s %s in the repository: %w", c.Name, c.Version, err)
+	}
+	if len(entry.URLs) == 0 {
+		return nil, fmt.Errorf("the repository's index gives no address")
+	}
+	address, err := repo.ResolveReferenceURL(base, entry.URLs[0])
+	if err != nil {
+		return nil, err
+	}
+	archive, err := get(ctx, client, address)
+	if err != nil {
+		return nil, err
+	}
+	s := sha256.Sum256(archive)
+	if got := hex.EncodeToString(s[:]); entry.Digest != "" && got != strings.TrimPrefix(entry.Digest, "sha256:") {
+		return nil, fmt.Errorf("%s has digest %s, not %s", address, got, entry.Digest)
+	}
+	return archive, nil
+}
+
+// repoIndex reads what a repository has. Helm's loader wants it in a file.
+func repoIndex(ctx context.Context, client *http.Client, base string) (*repo.IndexFile, error) {
+	text, err := get(ctx, client, base+"/index.yaml")
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp("", "meshsim-index-*.yaml")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	index, err := repo.LoadIndexFile(f.Name())
+	if err != nil {
+		return nil, fmt.Errorf("read the repository's index: %w", err)
+	}
+	return index, nil
 }
 
 func get(ctx context.Context, client *http.Client, address string) ([]byte, error) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"syscall"
@@ -72,9 +73,9 @@ func sweep(d cache.Dir) error {
 // keepBundles is how many of the newest bundles stay whatever else holds.
 const keepBundles = 3
 
-// dropBundles removes bundles that are neither new, nor the current one, nor
-// named in the state of a cluster, whose registry may be serving them.
-func dropBundles(d cache.Dir, current string) error {
+// dropBundles removes bundles that are neither new, nor among those to keep,
+// nor named in the state of a cluster, whose registry may be serving them.
+func dropBundles(d cache.Dir, keep ...string) error {
 	entries, err := os.ReadDir(d.Bundles())
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func dropBundles(d cache.Dir, current string) error {
 		return err
 	}
 	for _, b := range all[keepBundles:] {
-		if b.hash == current || bytes.Contains(states, []byte(b.hash)) {
+		if slices.Contains(keep, b.hash) || bytes.Contains(states, []byte(b.hash)) {
 			continue
 		}
 		if err := os.RemoveAll(filepath.Join(d.Bundles(), b.hash)); err != nil {

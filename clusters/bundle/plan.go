@@ -50,17 +50,33 @@ type plan struct {
 	hash   string
 }
 
-// newPlan works out the components of a bundle that is built. only names
-// images and charts; empty means all that can be built. ours limits it to
-// images of our own programs (for a pulled bundle).
-func newPlan(lock *Lock, src checkout, only []string, ours bool) (*plan, error) {
+// selection says what of a lock is planned.
+type selection struct {
+	only []string  // images and charts by name; empty means all that can be built
+	ours bool      // nothing but images of our own programs (for a pulled bundle)
+	less Overrides // without what comes from elsewhere
+}
+
+func (s selection) image(i LockedImage) bool {
+	_, elsewhere := s.less.Images[i.Name]
+	return i.Build != nil && s.wanted(i.Name) && !elsewhere && (!s.ours || isOwn(i.Build.Program))
+}
+
+func (s selection) chart(c LockedChart) bool {
+	_, elsewhere := s.less.Charts[c.Name]
+	return c.Build != nil && s.wanted(c.Name) && !elsewhere && !s.ours
+}
+
+func (s selection) wanted(name string) bool { return len(s.only) == 0 || slices.Contains(s.only, name) }
+
+// newPlan works out the components of a bundle that is built.
+func newPlan(lock *Lock, src checkout, s selection) (*plan, error) {
 	p := &plan{lock: lock, src: src, parts: map[string]*component{}}
-	if err := p.checkNames(only); err != nil {
+	if err := p.checkNames(s.only); err != nil {
 		return nil, err
 	}
-	wanted := func(n string) bool { return len(only) == 0 || slices.Contains(only, n) }
 	for _, i := range lock.Images {
-		if i.Build == nil || !wanted(i.Name) || (ours && !isOwn(i.Build.Program)) {
+		if !s.image(i) {
 			continue
 		}
 		c, err := p.image(i)
@@ -70,7 +86,7 @@ func newPlan(lock *Lock, src checkout, only []string, ours bool) (*plan, error) 
 		p.images = append(p.images, c)
 	}
 	for _, c := range lock.Charts {
-		if c.Build == nil || !wanted(c.Name) || ours {
+		if !s.chart(c) {
 			continue
 		}
 		part, err := p.chart(c)
@@ -80,7 +96,7 @@ func newPlan(lock *Lock, src checkout, only []string, ours bool) (*plan, error) 
 		p.charts = append(p.charts, part)
 	}
 	f := &fingerprint{}
-	f.add("bundle", string(lock.text), runtime.GOARCH, strings.Join(only, " "))
+	f.add("bundle", string(lock.text), runtime.GOARCH, strings.Join(s.only, " "))
 	for _, c := range append(append([]*component{}, p.images...), p.charts...) {
 		f.add(c.name, c.key)
 	}

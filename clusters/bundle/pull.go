@@ -31,11 +31,11 @@ type PullOptions struct {
 	Log      *slog.Logger
 	Progress *progress.Reporter
 	Only     []string // images and charts by name; empty means all
-	// Mirror is a registry (HOST:PORT) that is asked for every image in the
-	// place of the one that the image is named after; "" asks the real ones.
+	// Mirror is a registry (HOST:PORT) that is asked for every image of the lock
+	// in the place of the one that it is named after; "" asks the real ones.
 	Mirror string
-	// Replace gives images other references, by image name.
-	Replace map[string]string
+	// Overrides come in the place of the lock's, from just where they say.
+	Overrides Overrides
 	// Transport reaches registries and chart repositories; nil is Go's default.
 	Transport http.RoundTripper
 }
@@ -55,12 +55,7 @@ func pull(ctx context.Context, lock *Lock, o PullOptions) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	for n := range o.Replace {
-		if _, ok := lock.image(n); !ok {
-			return nil, fault.NewInvalid(fmt.Errorf("the bundle has no image %q to replace", n), "`meshsim bundle list` shows them")
-		}
-	}
-	p, err := newPlan(lock, src, o.Only, true)
+	p, err := newPlan(lock, src, selection{only: o.Only, ours: true, less: o.Overrides})
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +63,7 @@ func pull(ctx context.Context, lock *Lock, o PullOptions) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b, err := openFolder(o.Cache, hash); err == nil && len(o.Replace) == 0 {
+	if b, err := openFolder(o.Cache, hash); err == nil && o.Overrides.Empty() {
 		return b, setCurrent(o.Cache, hash)
 	}
 	w := newWorkshop(o.Cache, lock, o.Runner, o.Log, o.Progress)
@@ -77,6 +72,14 @@ func pull(ctx context.Context, lock *Lock, o PullOptions) (*Bundle, error) {
 		return nil, err
 	}
 	defer release()
+	given, err := w.fetchOverrides(ctx, o.Overrides, o.Transport)
+	if err != nil {
+		return nil, err
+	}
+	rec := newRecord(lock, OriginPulled, hash, o.Only, given)
+	if b, err := openFolder(o.Cache, rec.Hash); err == nil {
+		return w.makeCurrent(b)
+	}
 	if err := w.buildAll(ctx, p.order); err != nil {
 		return nil, err
 	}
@@ -84,16 +87,16 @@ func pull(ctx context.Context, lock *Lock, o PullOptions) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	rec := record{
-		APIVersion: recordVersion, Hash: hash, Origin: OriginPulled, Partial: len(o.Only) > 0,
-		Architecture: goarch, Lock: lock.digest(),
+	b, err := w.assemble(ctx, rec, p, append(more, given...))
+	if err != nil {
+		return nil, err
 	}
-	return w.assemble(ctx, rec, p, more)
+	return w.makeCurrent(b)
 }
 
 // pulledHash names the bundle that Pull makes from a checkout.
 func pulledHash(lock *Lock, src checkout, only []string) (string, error) {
-	ours, err := newPlan(lock, src, only, true)
+	ours, err := newPlan(lock, src, selection{only: only, ours: true})
 	if err != nil {
 		return "", err
 	}
@@ -106,25 +109,21 @@ func (w *workshop) pullAll(ctx context.Context, o PullOptions) ([]fetched, error
 	wanted := func(n string) bool { return len(o.Only) == 0 || slices.Contains(o.Only, n) }
 	var more []fetched
 	for _, i := range w.lock.Images {
-		ref := i.Pull
-		if r := o.Replace[i.Name]; r != "" {
-			ref = r
-		}
-		if ref == "" || !wanted(i.Name) {
+		if _, given := o.Overrides.Images[i.Name]; i.Pull == "" || given || !wanted(i.Name) {
 			continue
 		}
-		task := w.progress.Start("pull " + ref)
-		f, err := w.pullImage(ctx, i.Name, ref, o)
+		task := w.progress.Start("pull " + i.Pull)
+		f, err := w.pullImage(ctx, i.Name, i.Pull, o)
 		if err != nil {
 			task.Fail(errors.New("not pulled"))
-			return nil, fault.NewEnvironment(fmt.Errorf("pull %s: %w", ref, err),
-				"check that the registry answers, or build the bundle without one: meshsim bundle build")
+			return nil, fault.NewEnvironment(fmt.Errorf("pull %s: %w", i.Pull, err),
+				"check that the registry answers, give another image with --image, or build the bundle without a registry: meshsim bundle build")
 		}
 		task.Done(f.image.Digest)
 		more = append(more, f)
 	}
 	for _, c := range w.lock.Charts {
-		if !wanted(c.Name) {
+		if _, given := o.Overrides.Charts[c.Name]; given || !wanted(c.Name) {
 			continue
 		}
 		task := w.progress.Start("chart " + c.Name + " " + c.Version)
@@ -132,7 +131,7 @@ func (w *workshop) pullAll(ctx context.Context, o PullOptions) ([]fetched, error
 		if err != nil {
 			task.Fail(errors.New("not fetched"))
 			return nil, fault.NewEnvironment(fmt.Errorf("fetch chart %s %s from %s: %w", c.Name, c.Version, c.Pull, err),
-				"check that the chart repository answers")
+				"check that the chart repository answers, or give another chart with --chart")
 		}
 		task.Done("")
 		more = append(more, f)
@@ -151,15 +150,28 @@ func (w *workshop) pullImage(ctx context.Context, imageName, ref string, o PullO
 	if err != nil {
 		return fetched{}, err
 	}
+	img, err := remoteImage(ctx, from, o.Transport)
+	if err != nil {
+		return fetched{}, err
+	}
+	return w.storeImage(img, Image{Name: imageName, Ref: plainRef(ref), Version: versionOf(ref), Origin: OriginPulled})
+}
+
+// remoteImage finds an image for this machine in its registry.
+func remoteImage(ctx context.Context, ref name.Reference, t http.RoundTripper) (v1.Image, error) {
 	options := []remote.Option{
 		remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: goarch}),
 	}
-	if o.Transport != nil {
-		options = append(options, remote.WithTransport(o.Transport))
+	if t != nil {
+		options = append(options, remote.WithTransport(t))
 	}
-	img, err := remote.Image(from, options...)
-	if err != nil {
+	return remote.Image(ref, options...)
+}
+
+// storeImage puts an image's blobs into the cache, each once.
+func (w *workshop) storeImage(img v1.Image, i Image) (fetched, error) {
+	if err := checkRunnable(img); err != nil {
 		return fetched{}, err
 	}
 	digest, err := img.Digest()
@@ -175,13 +187,31 @@ func (w *workshop) pullImage(ctx context.Context, imageName, ref string, o PullO
 	if err != nil {
 		return fetched{}, err
 	}
-	return fetched{
-		image: Image{
-			Name: imageName, Ref: plainRef(ref), Digest: digest.String(), Config: config.String(),
-			Version: versionOf(ref), Origin: OriginPulled,
-		},
-		index: d, blobs: blobs,
-	}, nil
+	i.Digest, i.Config = digest.String(), config.String()
+	return fetched{image: i, index: d, blobs: blobs}, nil
+}
+
+// checkRunnable refuses what a node could not run, or would refuse to unpack.
+func checkRunnable(img v1.Image) error {
+	raw, err := img.RawConfigFile()
+	if err != nil {
+		return fmt.Errorf("read its configuration: %w", err)
+	}
+	m, err := img.Manifest()
+	if err != nil {
+		return fmt.Errorf("read its manifest: %w", err)
+	}
+	if got := digestOf(raw); got != m.Config.Digest.String() {
+		return fmt.Errorf("its configuration has digest %s, not %s", got, m.Config.Digest)
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return fmt.Errorf("read its configuration: %w", err)
+	}
+	if config.Architecture != "" && config.Architecture != goarch {
+		return fmt.Errorf("it is made for %s, and this machine is %s", config.Architecture, goarch)
+	}
+	return nil
 }
 
 // mirrored is the reference with the mirror's host in the place of its own.

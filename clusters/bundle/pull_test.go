@@ -114,20 +114,6 @@ func TestAPullThatWasCutOffTakesOnlyWhatIsMissing(t *testing.T) {
 	require.Less(t, r.blobs, 4, "of three layers and a configuration, some were there")
 }
 
-func TestAReplacedImageComesFromTheReferenceThatIsGiven(t *testing.T) {
-	r, d := startRegistry(t), cache.Dir(t.TempDir())
-	o := pullOptions(t, d, "")
-	o.Replace = map[string]string{"official": r.host + "/some/official:v1"}
-	b, err := pull(t.Context(), parsed(t, smallLock), o)
-	require.NoError(t, err)
-	i, err := b.Image("official")
-	require.NoError(t, err)
-	require.Equal(t, r.host+"/some/official:v1", i.Ref)
-	o.Replace = map[string]string{"officious": "x"}
-	_, err = pull(t.Context(), parsed(t, smallLock), o)
-	require.Equal(t, fault.Invalid, fault.KindOf(err))
-}
-
 func TestARegistryThatDoesNotAnswerIsAnEnvironmentFaultWithAMend(t *testing.T) {
 	r := startRegistry(t)
 	o := pullOptions(t, cache.Dir(t.TempDir()), r.host)

@@ -60,7 +60,7 @@ func TestTheHashChangesWithWhatABundleIsMadeFromAndWithNothingElse(t *testing.T)
 	require.NoError(t, err)
 	dir := tinyCheckout(t)
 	hash := func() string {
-		p, err := newPlan(lock, checkout(dir), nil, false)
+		p, err := newPlan(lock, checkout(dir), selection{})
 		require.NoError(t, err)
 		return p.hash
 	}
@@ -98,7 +98,7 @@ func TestThePlanOfTheShippedLockKeepsKubernetesApartFromOurPrograms(t *testing.T
 	require.NoError(t, err)
 	src, err := openCheckout("../..")
 	require.NoError(t, err)
-	p, err := newPlan(lock, src, []string{"node", "registry", "cert-manager"}, false)
+	p, err := newPlan(lock, src, selection{only: []string{"node", "registry", "cert-manager"}})
 	require.NoError(t, err)
 	at := map[string]int{}
 	for i, c := range p.order {
@@ -111,7 +111,7 @@ func TestThePlanOfTheShippedLockKeepsKubernetesApartFromOurPrograms(t *testing.T
 	require.Equal(t, []*component{p.parts["image-node"], p.parts["image-registry"]}, p.images)
 	require.Empty(t, p.parts["go-kubernetes"].deps)
 	require.NotContains(t, at, "go-vault")
-	_, err = newPlan(lock, src, []string{"nod"}, false)
+	_, err = newPlan(lock, src, selection{only: []string{"nod"}})
 	require.ErrorContains(t, err, `no image or chart "nod"`)
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
 }

@@ -100,17 +100,9 @@ func (b *Bundle) verifyImage(i Image, sizes map[string]int64) error {
 	if _, ok := sizes[i.Digest]; !ok {
 		return fmt.Errorf("its manifest %s is missing or damaged", i.Digest)
 	}
-	h, err := v1.NewHash(i.Digest)
+	m, _, err := b.manifest(i)
 	if err != nil {
 		return err
-	}
-	text, err := os.ReadFile(filepath.Join(b.Layout(), "blobs", h.Algorithm, h.Hex))
-	if err != nil {
-		return err
-	}
-	var m v1.Manifest
-	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("read its manifest: %w", err)
 	}
 	if i.Config != "" && i.Config != m.Config.Digest.String() {
 		return fmt.Errorf("its configuration is %s, not %s", m.Config.Digest, i.Config)
@@ -122,6 +114,21 @@ func (b *Bundle) verifyImage(i Image, sizes map[string]int64) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// manifest reads an image's manifest, and its digest.
+func (b *Bundle) manifest(i Image) (m v1.Manifest, h v1.Hash, err error) {
+	if h, err = v1.NewHash(i.Digest); err != nil {
+		return m, h, err
+	}
+	text, err := os.ReadFile(filepath.Join(b.Layout(), "blobs", h.Algorithm, h.Hex))
+	if err != nil {
+		return m, h, err
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, h, fmt.Errorf("read its manifest: %w", err)
+	}
+	return m, h, nil
 }
 
 func fileDigest(name string) (digest string, size int64, err error) {

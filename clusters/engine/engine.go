@@ -47,6 +47,7 @@ type Engine struct {
 	Wrapped bool     // containers start through the OCI runtime wrapper
 	Missing []string // capabilities that the host lacks, as CAP_SYS_RESOURCE
 	Log     string   // path of the private engine's log; "" otherwise
+	Started bool     `json:"-"` // by the call that returned it
 }
 
 // Docker returns the command `docker args…` aimed at this engine.

@@ -211,7 +211,7 @@ func TestEnsureStartsAPrivateEngineWhereTheHostsIsTooWeak(t *testing.T) {
 	e, err := b.ensure(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, &Engine{Private: true, Host: b.paths.dockerHost(), Version: "20.10.24+dfsg1", Wrapped: true,
-		Missing: []string{"CAP_SYS_RESOURCE"}, Log: b.paths.log}, e)
+		Missing: []string{"CAP_SYS_RESOURCE"}, Log: b.paths.log, Started: true}, e)
 	require.Equal(t, []string{"/usr/sbin/containerd --config " + b.paths.dir + "/containerd.toml", "/usr/sbin/dockerd --config-file " + b.paths.config}, b.spawned)
 	require.Equal(t, []string{"add bridge 10.213.0.1/24", "add rules 10.213.0.0/16"}, b.net.calls)
 	require.Equal(t, []string{"DOCKER_HOST=" + b.paths.dockerHost(), "DOCKER_TLS_VERIFY=", "DOCKER_CERT_PATH="}, e.Docker("ps").Env)
@@ -224,6 +224,8 @@ func TestEnsureStartsAPrivateEngineWhereTheHostsIsTooWeak(t *testing.T) {
 
 	again, err := b.ensure(t.Context())
 	require.NoError(t, err)
+	require.False(t, again.Started)
+	e.Started = false
 	require.Equal(t, e, again)
 	require.Len(t, b.spawned, 2, "a running one is used again")
 }

@@ -86,7 +86,7 @@ func (m *manager) startPrivate(ctx context.Context) (_ *Engine, err error) {
 		return nil, fault.NewEnvironment(fmt.Errorf("the private engine cannot run privileged containers: %w", err),
 			"run meshsim on a machine (or in a container) that may create namespaces, mounts and devices; `meshsim doctor` tells what is missing")
 	}
-	s.Version, e.Version = version, version
+	s.Version, e.Version, e.Started = version, version, true
 	m.raiseLimits()
 	return e, writeState(m.paths.state, s)
 }

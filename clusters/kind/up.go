@@ -180,7 +180,7 @@ func (r *raiser) prepare(ctx context.Context, w wanted) (*Cluster, *v1alpha4.Clu
 		return nil, nil, err
 	}
 	cfg, nodes, notes, err := render(spec{name: r.Name, topology: r.Topology, host: host, nodeImage: w.node.Ref, certsDir: certs,
-		patchContainerd: w.node.Origin == bundle.OriginPulled})
+		patchContainerd: w.node.Origin != bundle.OriginBuilt})
 	if err != nil {
 		return nil, nil, err
 	}

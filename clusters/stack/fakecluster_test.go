@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -31,13 +32,15 @@ type fakeCluster struct {
 	bodies  []string
 	// stored is called for each object that is written, to play a controller.
 	stored func(path string, o object)
+	// fails says what a write is refused with, "" for nothing.
+	fails func(method, path string) string
 	// dryRun answers a dry-run create.
 	dryRun func(path string, o object) (object, error)
 }
 
 // kinds that the fake serves: group/version → plural → kind; cluster-wide ones end in "!".
 var servedKinds = map[string]map[string]string{
-	"v1": {"namespaces": "Namespace!", "secrets": "Secret", "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount",
+	"v1": {"namespaces": "Namespace!", "nodes": "Node!", "secrets": "Secret", "configmaps": "ConfigMap", "serviceaccounts": "ServiceAccount",
 		"pods": "Pod", "services": "Service", "persistentvolumeclaims": "PersistentVolumeClaim", "events": "Event"},
 	"apps/v1": {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet"},
 	"rbac.authorization.k8s.io/v1": {"roles": "Role", "rolebindings": "RoleBinding",
@@ -46,6 +49,9 @@ var servedKinds = map[string]map[string]string{
 	"apiextensions.k8s.io/v1":         {"customresourcedefinitions": "CustomResourceDefinition!"},
 	"apiregistration.k8s.io/v1":       {"apiservices": "APIService!"},
 	"coordination.k8s.io/v1":          {"leases": "Lease"},
+	"policy/v1":                       {"poddisruptionbudgets": "PodDisruptionBudget"},
+	"policy.linkerd.io/v1beta1":       {"servers": "Server"},
+	"policy.linkerd.io/v1alpha1":      {"networkauthentications": "NetworkAuthentication", "authorizationpolicies": "AuthorizationPolicy"},
 	"admissionregistration.k8s.io/v1": {"validatingwebhookconfigurations": "ValidatingWebhookConfiguration!", "mutatingwebhookconfigurations": "MutatingWebhookConfiguration!"},
 }
 
@@ -84,6 +90,12 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 	path := r.URL.Path
 	var in object
 	_ = json.Unmarshal(body, &in)
+	if f.fails != nil && r.Method != http.MethodGet {
+		if why := f.fails(r.Method, path); why != "" {
+			refuse(w, http.StatusForbidden, "Forbidden", why)
+			return
+		}
+	}
 	switch {
 	case strings.HasSuffix(path, "/token"):
 		_ = json.NewEncoder(w).Encode(object{"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
@@ -102,6 +114,8 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 		f.write(w, path+"/"+nameOf(in), in)
 	case r.Method == http.MethodPut:
 		f.write(w, path, in)
+	case r.Method == http.MethodPatch && r.Header.Get("Content-Type") == "application/merge-patch+json":
+		f.write(w, path, mergePatch(deepCopy(f.objects[path]), in))
 	case r.Method == http.MethodPatch:
 		merged := deepCopy(f.objects[path])
 		maps.Copy(merged, in)
@@ -116,7 +130,8 @@ func (f *fakeCluster) serve(w http.ResponseWriter, r *http.Request, body []byte)
 	case f.objects[path] != nil:
 		_ = json.NewEncoder(w).Encode(f.objects[path])
 	case isCollection(path):
-		_ = json.NewEncoder(w).Encode(object{"kind": "List", "apiVersion": "v1", "items": []any{}})
+		gv, kind := collectionOf(path)
+		_ = json.NewEncoder(w).Encode(object{"kind": kind + "List", "apiVersion": gv, "items": f.items(path)})
 	default:
 		refuse(w, http.StatusNotFound, "NotFound", path+" not found")
 	}
@@ -128,6 +143,36 @@ func (f *fakeCluster) write(w http.ResponseWriter, path string, o object) {
 		f.stored(path, o)
 	}
 	_ = json.NewEncoder(w).Encode(o)
+}
+
+// items lists what is stored right below a collection, by name.
+func (f *fakeCluster) items(collection string) []any {
+	found := []any{}
+	for _, path := range slices.Sorted(maps.Keys(f.objects)) {
+		if name, below := strings.CutPrefix(path, collection+"/"); below && !strings.Contains(name, "/") {
+			found = append(found, f.objects[path])
+		}
+	}
+	return found
+}
+
+// mergePatch is RFC 7386's: nothing for a key takes it away.
+func mergePatch(into, patch object) object {
+	for key, v := range patch {
+		switch inner, ok := v.(object); {
+		case v == nil:
+			delete(into, key)
+		case ok:
+			below, _ := into[key].(object)
+			if below == nil {
+				below = object{}
+			}
+			into[key] = mergePatch(below, inner)
+		default:
+			into[key] = v
+		}
+	}
+	return into
 }
 
 func nameOf(o object) string {
@@ -143,13 +188,19 @@ func refuse(w http.ResponseWriter, code int, reason, message string) {
 }
 
 func isCollection(path string) bool {
+	gv, _ := collectionOf(path)
+	return gv != ""
+}
+
+// collectionOf tells what a collection's items are, nothing for another path.
+func collectionOf(path string) (groupVersion, kind string) {
 	last := path[strings.LastIndexByte(path, '/')+1:]
-	for _, kinds := range servedKinds {
-		if _, ok := kinds[last]; ok {
-			return true
+	for gv, kinds := range servedKinds {
+		if k, ok := kinds[last]; ok && (strings.HasPrefix(path, "/apis/"+gv+"/") || strings.HasPrefix(path, "/api/"+gv+"/")) {
+			return gv, strings.TrimSuffix(k, "!")
 		}
 	}
-	return false
+	return "", ""
 }
 
 // put stores an object without it being counted as a call.
@@ -187,6 +238,8 @@ func (f *fakeCluster) text() string {
 
 func discoveryDoc(path string) object {
 	switch path {
+	case "/version":
+		return object{"major": "1", "minor": "24", "gitVersion": "v1.24.17"}
 	case "/api":
 		return object{"kind": "APIVersions", "versions": []string{"v1"}}
 	case "/apis":

@@ -70,7 +70,7 @@ func (helm) Put(ctx context.Context, env *Env, r release) error {
 		return install(ctx, env, cfg, r)
 	case err != nil:
 		return fmt.Errorf("read release %s: %w", r.Name, err)
-	case last.Info.Status == helmrelease.StatusDeployed:
+	case upgradable(cfg, last):
 		return upgrade(ctx, cfg, r)
 	}
 	env.logger().Info("remove what a broken-off install left", "release", r.Name, "status", last.Info.Status.String())
@@ -78,6 +78,16 @@ func (helm) Put(ctx context.Context, env *Env, r release) error {
 		return err
 	}
 	return install(ctx, env, cfg, r)
+}
+
+// upgradable says whether a release can be upgraded as it is: it runs, or an
+// upgrade of it failed and what ran before still does.
+func upgradable(cfg *action.Configuration, last *helmrelease.Release) bool {
+	if last.Info.Status == helmrelease.StatusDeployed {
+		return true
+	}
+	_, err := cfg.Releases.Deployed(last.Name)
+	return err == nil && last.Info.Status == helmrelease.StatusFailed
 }
 
 // checkValues holds a release's values against its chart's schema. What is

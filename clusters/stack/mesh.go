@@ -14,6 +14,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/fault"
 	meshchart "meshsim.dev/meshsim/fakemesh/chart"
+	meshcrds "meshsim.dev/meshsim/fakemesh/chart/crds"
 )
 
 // The meshes there are.
@@ -23,7 +24,12 @@ const (
 )
 
 // mesh is Linkerd's control plane, or its stand-in under the same names.
-type mesh struct{}
+type mesh struct {
+	keepCRDs bool // Remove leaves its kinds, and all that was made of them
+}
+
+// MeshLeavingCRDs is the component mesh whose Remove leaves the mesh's CRDs.
+func MeshLeavingCRDs() Component { return reported{Component: mesh{keepCRDs: true}} }
 
 func (mesh) Name() string { return "mesh" }
 
@@ -43,13 +49,13 @@ type meshWebhook struct {
 // Secret is where the chart looks for the certificate.
 func (w meshWebhook) Secret() string { return w.Service + "-k8s-tls" }
 
-// webhooks are those of a mesh: the stand-in has the injector's alone.
-func webhooks(mesh string) []meshWebhook {
-	all := []meshWebhook{{"proxyInjector", "linkerd-proxy-injector"}}
-	if mesh == MeshLinkerd {
-		all = append(all, meshWebhook{"profileValidator", "linkerd-sp-validator"}, meshWebhook{"policyValidator", "linkerd-policy-validator"})
+// webhooks are those of the mesh, be it Linkerd or its stand-in.
+func webhooks() []meshWebhook {
+	return []meshWebhook{
+		{"proxyInjector", "linkerd-proxy-injector"},
+		{"profileValidator", "linkerd-sp-validator"},
+		{"policyValidator", "linkerd-policy-validator"},
 	}
-	return all
 }
 
 func meshDeployments() []string {
@@ -60,10 +66,7 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 	if env.Mesh != MeshLinkerd && env.Mesh != MeshStandIn {
 		return fault.NewInvalid(fmt.Errorf("mesh %q is not known", env.Mesh), "meshes are "+MeshLinkerd+" and "+MeshStandIn)
 	}
-	if err := ensureNamespace(ctx, env, NamespaceMesh); err != nil {
-		return err
-	}
-	if err := m.certificates(ctx, env); err != nil {
+	if err := checkRoom(ctx, env); err != nil {
 		return err
 	}
 	anchor, err := TrustAnchor(ctx, env)
@@ -72,6 +75,15 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 	}
 	releases, err := m.releases(env, anchor)
 	if err != nil {
+		return err
+	}
+	if err := ensureNamespace(ctx, env, NamespaceMesh); err != nil {
+		return err
+	}
+	if err := setMeshLabels(ctx, env); err != nil {
+		return err
+	}
+	if err := m.certificates(ctx, env); err != nil {
 		return err
 	}
 	for _, r := range releases {
@@ -86,14 +98,14 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 // upgrade of the chart does not make new ones and break every call to them
 // meanwhile (failure modes I7, I8).
 func (mesh) certificates(ctx context.Context, env *Env) error {
-	text, err := webhookManifest(env.Mesh)
+	text, err := webhookManifest()
 	if err != nil {
 		return err
 	}
 	if err := env.Kube.Apply(ctx, text, ""); err != nil {
 		return err
 	}
-	for _, w := range webhooks(env.Mesh) {
+	for _, w := range webhooks() {
 		if err := waitCondition(ctx, env, certificatesAPI, NamespaceMesh, w.Service, "Ready"); err != nil {
 			return err
 		}
@@ -101,8 +113,8 @@ func (mesh) certificates(ctx context.Context, env *Env) error {
 	return nil
 }
 
-func webhookManifest(mesh string) ([]byte, error) {
-	return manifest("mesh-webhooks.yaml", map[string]any{"Namespace": NamespaceMesh, "Webhooks": webhooks(mesh)})
+func webhookManifest() ([]byte, error) {
+	return manifest("mesh-webhooks.yaml", map[string]any{"Namespace": NamespaceMesh, "Webhooks": webhooks()})
 }
 
 func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
@@ -117,7 +129,14 @@ func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []release{{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)}}, nil
+		crds, err := chartFromFS(meshcrds.FS, ".")
+		if err != nil {
+			return nil, err
+		}
+		return []release{
+			{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: map[string]any{}},
+			{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)},
+		}, nil
 	}
 	if err := linkerdImages(env, values); err != nil {
 		return nil, err
@@ -136,6 +155,29 @@ func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
 	}, nil
 }
 
+// checkRoom says before anything is changed when the replicas of the highly
+// available form could not all be placed: each wants a node of its own (O3).
+func checkRoom(ctx context.Context, env *Env) error {
+	if !env.HA {
+		return nil
+	}
+	nodes, err := env.Kube.Clientset.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("list the nodes: %w", err)
+	}
+	free := 0
+	for _, n := range nodes.Items {
+		if !n.Spec.Unschedulable && !slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Effect != corev1.TaintEffectPreferNoSchedule }) {
+			free++
+		}
+	}
+	if free < haReplicas {
+		return fault.NewEnvironment(fmt.Errorf("the mesh's highly available form wants %d nodes that take any pod, and there are %d", haReplicas, free),
+			"choose a topology with more nodes, or install the mesh without ha")
+	}
+	return nil
+}
+
 // Ready waits for the control plane and for an injection that works: pods that
 // are made before would stay without a proxy, and nobody would tell (R6).
 func (mesh) Ready(ctx context.Context, env *Env) error {
@@ -147,12 +189,34 @@ func (mesh) Ready(ctx context.Context, env *Env) error {
 	if err := ensureNamespace(ctx, env, NamespaceShop); err != nil {
 		return err
 	}
-	return until(ctx, "wait for the injector", 500*time.Millisecond, func(ctx context.Context) error {
+	err := until(ctx, "wait for the injector", 500*time.Millisecond, func(ctx context.Context) error {
 		pod, err := env.Kube.DryRun(ctx, probePod(), NamespaceShop)
 		if err != nil {
 			return err
 		}
 		return hasProxy(pod)
+	})
+	if err != nil {
+		return err
+	}
+	return allowScrapes(ctx, env)
+}
+
+// scrapesManifest lets Prometheus, which has no identity, read the metrics of
+// the shop's proxies also when they take authenticated calls alone (P8). With a
+// Server of its own the port keeps its probes authorised (P4).
+func scrapesManifest() ([]byte, error) {
+	return manifest("mesh-scrapes.yaml", map[string]any{"Namespace": NamespaceShop})
+}
+
+// allowScrapes waits for the validator too: it is asked about each of them.
+func allowScrapes(ctx context.Context, env *Env) error {
+	text, err := scrapesManifest()
+	if err != nil {
+		return err
+	}
+	return until(ctx, "wait for the policy validator", 500*time.Millisecond, func(ctx context.Context) error {
+		return env.Kube.Apply(ctx, text, "")
 	})
 }
 
@@ -184,38 +248,4 @@ func hasProxy(pod *unstructured.Unstructured) error {
 		}
 	}
 	return errors.New("an annotated pod gets no linkerd-proxy: the injector is not asked yet")
-}
-
-// Remove takes the control plane away. Proxies in pods that still run go on
-// until the pods are made anew.
-func (m mesh) Remove(ctx context.Context, env *Env) error {
-	for _, name := range []string{linkerdControlPlane, linkerdCRDs} {
-		if err := env.helm().Drop(ctx, env, name, NamespaceMesh); err != nil {
-			return err
-		}
-	}
-	text, err := webhookManifest(MeshLinkerd) // every webhook that any mesh has
-	if err != nil {
-		return err
-	}
-	if err := env.Kube.Delete(ctx, text, ""); err != nil {
-		return err
-	}
-	secrets := []string{webhookCASecret}
-	for _, w := range webhooks(MeshLinkerd) {
-		secrets = append(secrets, w.Secret())
-	}
-	if err := deleteSecrets(ctx, env, NamespaceMesh, secrets...); err != nil {
-		return err
-	}
-	for _, name := range meshDeployments() {
-		err := env.Kube.WaitGone(ctx, "deployment "+name, func(ctx context.Context) error {
-			_, err := env.Kube.Clientset.AppsV1().Deployments(NamespaceMesh).Get(ctx, name, metav1.GetOptions{})
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -12,28 +12,6 @@ import (
 	"meshsim.dev/meshsim/clusters/kube"
 )
 
-func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
-	b := newBench(t)
-	v := meshValues(b.Env, "PEM", "nft")
-	require.Equal(t, "PEM", v["identityTrustAnchorsPEM"])
-	require.Equal(t, map[string]any{"issuer": map[string]any{"scheme": "kubernetes.io/tls"}}, v["identity"])
-	require.Equal(t, "Fail", v["webhookFailurePolicy"])
-	require.Equal(t, map[string]any{"iptablesMode": "nft"}, v["proxyInit"])
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-proxy-injector"}, v["proxyInjector"])
-	require.NotContains(t, v, "policyValidator")
-	b.Env.Mesh = MeshLinkerd
-	v = meshValues(b.Env, "PEM", "legacy")
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
-	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-sp-validator"}, v["profileValidator"])
-	require.NoError(t, linkerdImages(b.Env, v))
-	require.Equal(t, "meshsim.local/linkerd-controller", v["controllerImage"])
-	require.Equal(t, "v1", v["controllerImageVersion"])
-	require.Equal(t, map[string]any{"name": "meshsim.local/linkerd-proxy", "version": "v1", "pullPolicy": "IfNotPresent"},
-		v["proxy"].(map[string]any)["image"])
-	require.Equal(t, 1, v["proxy"].(map[string]any)["cores"])
-	require.Equal(t, "legacy", v["proxyInit"].(map[string]any)["iptablesMode"])
-}
-
 func TestIptablesModeFollowsTheHostsKernel(t *testing.T) {
 	require.Equal(t, "nft", iptablesMode(fstest.MapFS{"proc/net/dev": {}}))
 	require.Equal(t, "legacy", iptablesMode(fstest.MapFS{"proc/net/ip_tables_names": {}}))
@@ -41,7 +19,7 @@ func TestIptablesModeFollowsTheHostsKernel(t *testing.T) {
 }
 
 func TestEveryWebhookHasACertificateOfItsServicesName(t *testing.T) {
-	text, err := webhookManifest(MeshLinkerd)
+	text, err := webhookManifest()
 	require.NoError(t, err)
 	objects, err := kube.Decode(text)
 	require.NoError(t, err)
@@ -100,19 +78,6 @@ func TestTheMeshIsReadyWhenAnAnnotatedPodGetsAProxy(t *testing.T) {
 	require.Equal(t, 3, asked)
 }
 
-func TestRemovingTheMeshTakesItsCertificates(t *testing.T) {
-	b := newBench(t)
-	require.NoError(t, ensureNamespace(t.Context(), b.Env, NamespaceMesh))
-	require.NoError(t, mesh{}.certificates(t.Context(), b.Env))
-	for _, s := range []string{"linkerd-webhook-ca", "linkerd-proxy-injector-k8s-tls"} {
-		b.cluster.put("/api/v1/namespaces/linkerd/secrets/"+s, object{"kind": "Secret"})
-	}
-	for range 2 {
-		require.NoError(t, mesh{}.Remove(t.Context(), b.Env))
-	}
-	require.Equal(t, []string{"/api/v1/namespaces/linkerd", "/api/v1/namespaces/vault/secrets/vault-tls"}, b.cluster.paths())
-}
-
 func TestAccessIsByGroupAndNamespace(t *testing.T) {
 	b := newBench(t)
 	require.NoError(t, access{}.Install(t.Context(), b.Env))
@@ -143,7 +108,7 @@ func TestAccessIsByGroupAndNamespace(t *testing.T) {
 
 func TestNamespacesKeepVaultOutOfTheMeshAndPodsWithinTheirLevel(t *testing.T) {
 	tests := map[string]map[string]string{
-		"linkerd":      {"pod-security.kubernetes.io/enforce": "privileged", admissionLabel: "disabled"},
+		"linkerd":      {"pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "baseline"},
 		"cert-manager": {"pod-security.kubernetes.io/enforce": "restricted", admissionLabel: "disabled"},
 		"vault":        {"pod-security.kubernetes.io/enforce": "baseline", admissionLabel: "disabled"},
 		"prod-app":     {"pod-security.kubernetes.io/enforce": "privileged", "pod-security.kubernetes.io/audit": "baseline"},

@@ -3,6 +3,10 @@ package stack
 import (
 	"fmt"
 	"io/fs"
+	"maps"
+	"path/filepath"
+
+	"helm.sh/helm/v3/pkg/chartutil"
 )
 
 // meshValues are the values that Linkerd's control plane chart and the
@@ -17,25 +21,82 @@ func meshValues(env *Env, anchor, iptables string) map[string]any {
 		// Fail closed: a pod that should have a proxy must not start without one (R6).
 		"webhookFailurePolicy": "Fail",
 		"disableHeartBeat":     true,
-		"proxyInit":            map[string]any{"iptablesMode": iptables},
+		"proxyInit": map[string]any{
+			"iptablesMode": iptables,
+			// A pod counts as large as its init container asks to be.
+			"resources": map[string]any{"cpu": map[string]any{"request": milliCPU(env, 100)}},
+		},
 		// A core is plenty for a pod of this shop, and two wake each other for nothing.
 		"proxy": map[string]any{"resources": proxyResources(env), "cores": 1},
 	}
-	for _, w := range webhooks(env.Mesh) {
+	for _, w := range webhooks() {
 		values[w.Value] = map[string]any{"externalSecret": true, "injectCaFrom": NamespaceMesh + "/" + w.Service}
 	}
+	if env.HA {
+		maps.Copy(values, haValues(env))
+	}
 	return values
+}
+
+// haReplicas is how many of each part of the control plane there are.
+const haReplicas = 3
+
+// haValues are those of the chart's values-ha.yaml, the requests fitted to the host.
+func haValues(env *Env) map[string]any {
+	values := map[string]any{
+		"controllerReplicas":        haReplicas,
+		"enablePodDisruptionBudget": true,
+		"enablePodAntiAffinity":     true,
+		"deploymentStrategy":        map[string]any{"rollingUpdate": map[string]any{"maxUnavailable": 1, "maxSurge": "25%"}},
+		"highAvailability":          true, // read by `linkerd check`
+	}
+	for part, memory := range map[string]int{"destination": 50, "identity": 10, "proxyInjector": 50, "spValidator": 50} {
+		if env.Mesh == MeshStandIn {
+			values[part+"Resources"] = resources(env.Fit, 100, memory, 250)
+			continue
+		}
+		values[part+"Resources"] = map[string]any{
+			"cpu":    map[string]any{"request": milliCPU(env, 100)},
+			"memory": map[string]any{"request": fmt.Sprintf("%dMi", scaled(memory, env.Fit.Memory)), "limit": "250Mi"},
+		}
+	}
+	return values
+}
+
+// milliCPU is a request fitted to the host, never so little that it is not scheduled fairly.
+func milliCPU(env *Env, full int) string {
+	return fmt.Sprintf("%dm", max(5, scaled(full, env.Fit.CPU)))
 }
 
 // proxyResources are a proxy's as Linkerd's charts spell them.
 func proxyResources(env *Env) map[string]any {
 	return map[string]any{
-		"cpu": map[string]any{"request": fmt.Sprintf("%dm", max(5, scaled(100, env.Fit.CPU)))},
+		"cpu": map[string]any{"request": milliCPU(env, 100)},
 		"memory": map[string]any{
 			"request": fmt.Sprintf("%dMi", max(16, scaled(20, env.Fit.Memory))),
 			"limit":   "250Mi",
 		},
 	}
+}
+
+// LinkerdParts says which images and charts of Linkerd a bundle holds, and which it lacks.
+func LinkerdParts(images Images) (has, lacks []string) {
+	note := func(name string, err error) {
+		if err != nil {
+			lacks = append(lacks, name)
+		} else {
+			has = append(has, name)
+		}
+	}
+	for _, name := range []string{"linkerd-controller", "linkerd-policy-controller", "linkerd-proxy", "linkerd-proxy-init"} {
+		_, err := images.Image(name)
+		note("image "+name, err)
+	}
+	for _, name := range []string{linkerdCRDs, linkerdControlPlane} {
+		_, err := images.Chart(name)
+		note("chart "+name, err)
+	}
+	return has, lacks
 }
 
 // linkerdImages puts the bundle's images in the place of the chart's.
@@ -64,6 +125,7 @@ func linkerdImages(env *Env, values map[string]any) error {
 		return err
 	}
 	values["controllerImage"], values["controllerImageVersion"] = controller["name"], controller["version"]
+	values["imagePullPolicy"] = controller["pullPolicy"]
 	values["policyController"] = map[string]any{"image": policy}
 	values["proxy"].(map[string]any)["image"] = proxy
 	values["proxyInit"].(map[string]any)["image"] = initialiser
@@ -79,4 +141,18 @@ func iptablesMode(root fs.FS) string {
 		}
 	}
 	return "nft"
+}
+
+// MeshVersion is the version of Linkerd that the bundle's chart installs, such
+// as stable-2.14.10; "" when it does not say.
+func MeshVersion(env *Env) string {
+	dir, err := env.Images.Chart(linkerdControlPlane)
+	if err != nil {
+		return ""
+	}
+	meta, err := chartutil.LoadChartfile(filepath.Join(dir, chartutil.ChartfileName))
+	if err != nil {
+		return ""
+	}
+	return meta.AppVersion
 }

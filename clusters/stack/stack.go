@@ -45,6 +45,7 @@ type Env struct {
 	Fit         topology.Fit
 	KMSEndpoint string // URL of AWS KMS or its stand-in, as pods reach it
 	Mesh        string // MeshLinkerd or MeshStandIn
+	HA          bool   // the mesh's control plane in its highly available form
 	Kubeconfig  string // path
 	Log         *slog.Logger
 	Progress    *progress.Reporter

@@ -20,7 +20,12 @@ func imageValues(env *Env, name string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("image %s: %w", name, err)
 	}
-	return map[string]any{"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"}, nil
+	policy := "IfNotPresent"
+	if img.Source != "" {
+		// Somebody's own tag may be pushed again; a node must not run its old image.
+		policy = "Always"
+	}
+	return map[string]any{"repository": repository, "tag": tag, "pullPolicy": policy}, nil
 }
 
 // splitReference takes repository:tag apart. A port in the registry's name is
@@ -57,12 +62,16 @@ func scaled(n int, factor float64) int {
 
 // withOverrides lays what the user gave for a component over its own values.
 func withOverrides(env *Env, component string, values map[string]any) map[string]any {
-	over := env.Values[component]
+	return MergeValues(env.Values[component], values)
+}
+
+// MergeValues lays chart values over others and changes neither.
+func MergeValues(over, under map[string]any) map[string]any {
 	if len(over) == 0 {
-		return values
+		return under
 	}
 	// MergeTables keeps its first argument's values and writes into it.
-	return chartutil.MergeTables(deepCopy(over), values)
+	return chartutil.MergeTables(deepCopy(over), deepCopy(under))
 }
 
 func deepCopy(m map[string]any) map[string]any {

@@ -39,14 +39,21 @@ func checkout(given string) (string, error) {
 func (a *app) newBundleBuild() *cobra.Command {
 	var source string
 	var only []string
+	var given overrideFlags
 	c := &cobra.Command{
-		Use:     "build",
-		Short:   "Build every image from Go modules and Debian packages",
-		Long:    "Builds what is not there yet; an unchanged lock does no work. It may be\ninterrupted at any time and goes on where it was.",
-		Example: "  meshsim bundle build\n  meshsim bundle build --only fakeshop,fakemesh",
+		Use:   "build",
+		Short: "Build every image from Go modules and Debian packages",
+		Long: `Builds what is not there yet; an unchanged lock does no work. It may be
+interrupted at any time and goes on where it was. What cannot be built, such as
+Linkerd, can be given with --image and --chart.`,
+		Example: "  meshsim bundle build\n  meshsim bundle build --only fakeshop,fakemesh\n  meshsim bundle build --overrides linkerd-from-files.yaml",
 		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.cache()
+			if err != nil {
+				return err
+			}
+			overrides, err := given.read(bundle.Overrides{})
 			if err != nil {
 				return err
 			}
@@ -54,7 +61,8 @@ func (a *app) newBundleBuild() *cobra.Command {
 				return err
 			}
 			b, err := bundle.Build(c.Context(), bundle.BuildOptions{
-				Cache: dir, Source: source, Runner: a.runner, Log: a.log, Progress: a.progress, Only: only,
+				Cache: dir, Source: source, Runner: a.runner, Log: a.log, Progress: a.progress,
+				Only: only, Overrides: overrides,
 			})
 			if err != nil {
 				return err
@@ -63,6 +71,7 @@ func (a *app) newBundleBuild() *cobra.Command {
 		},
 	}
 	registerSource(c, &source)
+	given.register(c)
 	c.Flags().StringSliceVar(&only, "only", nil, "build only these images and charts, by name")
 	return c
 }
@@ -70,14 +79,18 @@ func (a *app) newBundleBuild() *cobra.Command {
 func (a *app) newBundlePull() *cobra.Command {
 	var source, mirror string
 	var only []string
-	var images map[string]string
+	var given overrideFlags
 	c := &cobra.Command{
 		Use:     "pull",
 		Short:   "Take the official images and charts from their registries",
-		Example: "  meshsim bundle pull\n  meshsim bundle pull --mirror registry.example:5000\n  meshsim bundle pull --image linkerd-proxy=my.registry/linkerd/proxy:patched",
+		Example: "  meshsim bundle pull\n  meshsim bundle pull --mirror registry.example:5000\n  meshsim bundle pull --image linkerd/proxy=my.registry/linkerd/proxy:patched",
 		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.cache()
+			if err != nil {
+				return err
+			}
+			overrides, err := given.read(bundle.Overrides{})
 			if err != nil {
 				return err
 			}
@@ -86,7 +99,7 @@ func (a *app) newBundlePull() *cobra.Command {
 			}
 			b, err := bundle.Pull(c.Context(), bundle.PullOptions{
 				Cache: dir, Source: source, Runner: a.runner, Log: a.log, Progress: a.progress,
-				Only: only, Mirror: mirror, Replace: images,
+				Only: only, Mirror: mirror, Overrides: overrides,
 			})
 			if err != nil {
 				return err
@@ -95,9 +108,9 @@ func (a *app) newBundlePull() *cobra.Command {
 		},
 	}
 	registerSource(c, &source)
+	given.register(c)
 	c.Flags().StringSliceVar(&only, "only", nil, "pull only these images and charts, by name")
-	c.Flags().StringVar(&mirror, "mirror", "", "registry HOST:PORT to ask for every image instead of its own")
-	c.Flags().StringToStringVar(&images, "image", nil, "another reference for an image, NAME=REFERENCE")
+	c.Flags().StringVar(&mirror, "mirror", "", "registry HOST:PORT to ask for every image of the lock instead of its own")
 	return c
 }
 
@@ -140,20 +153,28 @@ func (a *app) printBundle(b *bundle.Bundle) error {
 	w := tabwriter.NewWriter(a.streams.Out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "IMAGE\tVERSION\tORIGIN\tDIGEST")
 	for _, i := range b.Images() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Name, i.Version, i.Origin, short(i.Digest))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.Name, i.Version, origin(i.Origin, i.Source), short(i.Digest))
 	}
 	for _, i := range b.Baked() {
 		fmt.Fprintf(w, "%s (in node)\t%s\t%s\t%s\n", i.Name, i.Version, i.Origin, short(i.Digest))
 	}
 	fmt.Fprintln(w, "\nCHART\tVERSION\tORIGIN\tDIGEST")
 	for _, c := range b.Charts() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Version, c.Origin, short(c.Digest))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.Name, c.Version, origin(c.Origin, c.Source), short(c.Digest))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(a.streams.Out, "\nbundle %s in %s\n", short(b.Hash), b.Dir)
 	return err
+}
+
+// origin says where a part comes from, and what was given in the lock's place.
+func origin(how, source string) string {
+	if source == "" {
+		return how
+	}
+	return how + ", given: " + source
 }
 
 // short cuts a digest so that a table fits a terminal.

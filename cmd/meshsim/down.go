@@ -62,8 +62,16 @@ func (a *app) lower(ctx context.Context, names []string, keepEngine bool) error 
 			return err
 		}
 	}
+	if keepEngine {
+		return nil
+	}
+	return a.stopUnused(ctx, o)
+}
+
+// stopUnused stops the private engine when no cluster is left on it.
+func (a *app) stopUnused(ctx context.Context, o engine.Options) error {
 	left, err := a.clusterNames(false)
-	if err != nil || len(left) > 0 || keepEngine {
+	if err != nil || len(left) > 0 {
 		return err
 	}
 	return engine.Stop(ctx, o)

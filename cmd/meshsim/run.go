@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/clusters/kind"
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/clusters/topology"
 	"meshsim.dev/meshsim/harness"
 	"meshsim.dev/meshsim/results"
@@ -28,8 +31,9 @@ func (a *app) newRun() *cobra.Command {
 		Long: `Rehearses a scenario on the standing cluster, or raises the one that the
 scenario names. The shop is brought back to its unmeshed start first. A cluster
 that this command raised is removed at the end unless --keep is given.`,
-		Example: "  meshsim run mtls-rollout\n  meshsim run ./my-launch.yaml --keep\n  meshsim run mtls-rollout-careless   # must end with exit code 1",
-		Args:    args(cobra.ExactArgs(1)),
+		Example: "  meshsim run mtls-rollout\n  meshsim run ./my-launch.yaml --keep\n  meshsim run mtls-rollout-careless   # must end with exit code 1\n" +
+			"  meshsim run mtls-rollout --overrides mine.yaml --chart linkerd-control-plane=./linkerd-control-plane.tgz",
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
 			s, err := scenarios.Load(names[0])
 			if err != nil {
@@ -39,7 +43,13 @@ that this command raised is removed at the end unless --keep is given.`,
 			if err != nil {
 				return err
 			}
-			return a.rehearse(c.Context(), s, t, rehearseOptions{clusterFlags: f, mesh: mesh, runs: runs, undo: undo, keep: keep})
+			overrides, err := f.read(s.Spec.Overrides)
+			if err != nil {
+				return err
+			}
+			return a.rehearse(c.Context(), s, t, rehearseOptions{
+				clusterFlags: f, overrides: overrides, mesh: mesh, runs: runs, undo: undo, keep: keep,
+			})
 		},
 	}
 	f.register(c)
@@ -52,6 +62,7 @@ that this command raised is removed at the end unless --keep is given.`,
 
 type rehearseOptions struct {
 	*clusterFlags
+	overrides  bundle.Overrides
 	mesh, runs string
 	undo, keep bool
 }
@@ -61,9 +72,20 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 	if err != nil {
 		return err
 	}
+	if err := checkMesh(o.mesh); err != nil {
+		return err
+	}
 	_, err = kind.Open(dir, o.name)
 	raised := err != nil
-	cluster, b, err := a.raise(ctx, o.clusterFlags, t)
+	e, b, err := a.prepare(ctx, o.source, o.overrides)
+	if err != nil {
+		return err
+	}
+	mesh, err := chooseMesh(o.mesh, b)
+	if err != nil {
+		return err
+	}
+	cluster, err := a.raise(ctx, o.clusterFlags, t, e, b)
 	if err != nil {
 		return err
 	}
@@ -72,13 +94,9 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 			err = errors.Join(err, a.lower(context.WithoutCancel(ctx), []string{cluster.Name}, false))
 		}()
 	}
-	mesh, err := chooseMesh(o.mesh, b)
-	if err != nil {
-		return err
-	}
 	path, runErr := harness.Run(ctx, harness.Options{
 		Scenario: s, Cluster: cluster, Bundle: b, Mesh: mesh, RunsDir: o.runs, Undo: o.undo,
-		Tool: toolVersion(), Log: a.log, Progress: a.progress,
+		Tool: toolVersion(), Runner: a.runner, Log: a.log, Progress: a.progress,
 	})
 	if path == "" {
 		return runErr
@@ -95,20 +113,28 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 	return verdictErr
 }
 
-// chooseMesh takes Linkerd where the bundle has it: the stand-in is for where
-// it cannot be had.
-func chooseMesh(asked string, b *bundle.Bundle) (string, error) {
-	_, err := b.Chart("linkerd-control-plane")
-	has := err == nil
-	switch {
-	case asked == "" && has:
-		return "linkerd", nil
-	case asked == "" || asked == "fakemesh":
-		return "fakemesh", nil
-	case asked != "linkerd":
-		return "", usagef("--mesh=%s: there are linkerd and fakemesh", asked)
-	case !has:
-		return "", usagef("--mesh=linkerd: the bundle holds no Linkerd charts\n  mend: `meshsim bundle pull` where registries can be reached, or --mesh=fakemesh")
+func checkMesh(asked string) error {
+	if asked != "" && !slices.Contains([]string{stack.MeshLinkerd, stack.MeshStandIn}, asked) {
+		return usagef("--mesh=%s: there are %s and %s", asked, stack.MeshLinkerd, stack.MeshStandIn)
 	}
-	return "linkerd", nil
+	return nil
+}
+
+// chooseMesh takes Linkerd where the bundle has it: the stand-in is for where
+// it cannot be had. A bundle with a part of Linkerd was meant to have all.
+func chooseMesh(asked string, b stack.Images) (string, error) {
+	if asked == stack.MeshStandIn {
+		return asked, nil
+	}
+	has, lacks := stack.LinkerdParts(b)
+	switch {
+	case len(lacks) == 0:
+		return stack.MeshLinkerd, nil
+	case asked == "" && len(has) == 0:
+		return stack.MeshStandIn, nil
+	case len(has) == 0:
+		return "", usagef("--mesh=linkerd: the bundle holds no Linkerd\n  mend: `meshsim bundle pull` where registries can be reached, --image and --chart to bring your own, or --mesh=fakemesh")
+	}
+	return "", usagef("the bundle holds a part of Linkerd (%s) but lacks %s\n  mend: give the rest with --image and --chart, or --mesh=fakemesh for the stand-in",
+		strings.Join(has, ", "), strings.Join(lacks, ", "))
 }

@@ -18,6 +18,7 @@ import (
 
 // clusterFlags name a cluster and how it is raised; up and run share them.
 type clusterFlags struct {
+	overrideFlags
 	name     string
 	topology string
 	httpPort int
@@ -30,6 +31,7 @@ func (f *clusterFlags) register(c *cobra.Command) {
 	c.Flags().IntVar(&f.httpPort, "http-port", 0, "port on 127.0.0.1 for the load balancer's HTTP (0 = a free one)")
 	c.Flags().IntVar(&f.grpcPort, "grpc-port", 0, "port on 127.0.0.1 for the load balancer's gRPC (0 = a free one)")
 	registerSource(c, &f.source)
+	f.overrideFlags.register(c)
 }
 
 func registerSource(c *cobra.Command, source *string) {
@@ -44,14 +46,22 @@ func (a *app) newUp() *cobra.Command {
 		Long: `Raises a kind cluster shaped by a topology, with everything it needs: the
 container engine, the bundle of images (built when it is missing) and the
 load balancer's stand-in. A matching cluster that stands already is reused.`,
-		Example: "  meshsim up\n  meshsim up --topology ci --name pr-17\n  meshsim up --topology ./my-cluster.yaml",
+		Example: "  meshsim up\n  meshsim up --topology ci --name pr-17\n  meshsim up --topology ./my-cluster.yaml\n  meshsim up --image linkerd/proxy=registry.example/proxy:patched",
 		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := topology.Load(f.topology)
 			if err != nil {
 				return err
 			}
-			cluster, _, err := a.raise(c.Context(), f, t)
+			overrides, err := f.read(bundle.Overrides{})
+			if err != nil {
+				return err
+			}
+			e, b, err := a.prepare(c.Context(), f.source, overrides)
+			if err != nil {
+				return err
+			}
+			cluster, err := a.raise(c.Context(), f, t, e, b)
 			if err != nil {
 				return err
 			}
@@ -63,25 +73,48 @@ load balancer's stand-in. A matching cluster that stands already is reused.`,
 	return c
 }
 
-// raise brings engine, bundle and cluster up, each only as far as it is not there.
-func (a *app) raise(ctx context.Context, f *clusterFlags, t *topology.Topology) (*kind.Cluster, *bundle.Bundle, error) {
+// prepare brings engine and bundle up, each only as far as it is not there.
+func (a *app) prepare(ctx context.Context, source string, overrides bundle.Overrides) (e *engine.Engine, b *bundle.Bundle, err error) {
 	o, err := a.engineOptions()
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := engine.Ensure(ctx, o)
-	if err != nil {
+	if e, err = engine.Ensure(ctx, o); err != nil {
 		return nil, nil, err
 	}
-	b, err := a.ensureBundle(ctx, f.source)
-	if err != nil {
+	defer func() { err = errors.Join(err, a.giveUp(ctx, e, err)) }()
+	if b, err = a.ensureBundle(ctx, source); err != nil {
 		return nil, nil, err
 	}
-	cluster, err := kind.Up(ctx, kind.UpOptions{
-		Name: f.name, Topology: t, Engine: e, Bundle: b, Cache: o.Cache, Runner: a.runner,
+	b, err = bundle.Overlay(ctx, bundle.OverlayOptions{
+		Cache: o.Cache, Base: b, Overrides: overrides, Log: a.log, Progress: a.progress,
+	})
+	return e, b, err
+}
+
+// raise brings the cluster up, or reuses the one that stands.
+func (a *app) raise(ctx context.Context, f *clusterFlags, t *topology.Topology, e *engine.Engine, b *bundle.Bundle) (*kind.Cluster, error) {
+	dir, err := a.cache()
+	if err != nil {
+		return nil, err
+	}
+	c, err := kind.Up(ctx, kind.UpOptions{
+		Name: f.name, Topology: t, Engine: e, Bundle: b, Cache: dir, Runner: a.runner,
 		Log: a.log, Progress: a.progress, HTTPPort: f.httpPort, GRPCPort: f.grpcPort,
 	})
-	return cluster, b, err
+	return c, errors.Join(err, a.giveUp(ctx, e, err))
+}
+
+// giveUp stops an engine that was started for what then failed.
+func (a *app) giveUp(ctx context.Context, e *engine.Engine, failed error) error {
+	if failed == nil || !e.Started {
+		return nil
+	}
+	o, err := a.engineOptions()
+	if err != nil {
+		return err
+	}
+	return a.stopUnused(context.WithoutCancel(ctx), o)
 }
 
 // ensureBundle opens the bundle of this source, building it when it is missing.

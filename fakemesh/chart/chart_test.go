@@ -1,7 +1,6 @@
 package chart
 
 import (
-	"io/fs"
 	"strings"
 	"testing"
 
@@ -9,59 +8,19 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
-	helmchart "helm.sh/helm/v3/pkg/chart"
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
-
+	"meshsim.dev/meshsim/fakemesh/chart/charttest"
 	"meshsim.dev/meshsim/fakemesh/injector"
 )
 
 const anchors = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
-func load(t *testing.T) *helmchart.Chart {
-	t.Helper()
-	var files []*loader.BufferedFile
-	err := fs.WalkDir(FS, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		text, err := FS.ReadFile(path)
-		files = append(files, &loader.BufferedFile{Name: path, Data: text})
-		return err
-	})
-	require.NoError(t, err)
-	c, err := loader.LoadFiles(files)
-	require.NoError(t, err)
-	return c
-}
-
 // render gives the manifests by kind/name.
 func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	t.Helper()
-	c := load(t)
-	all, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{Name: "mesh", Namespace: "linkerd", IsInstall: true}, nil)
-	require.NoError(t, err)
-	out, err := engine.Render(c, all)
-	if err != nil {
-		return nil, err
-	}
-	docs := map[string]string{}
-	for _, text := range out {
-		for _, doc := range strings.Split(text, "\n---\n") {
-			var meta struct {
-				Kind     string
-				Metadata struct{ Name string }
-			}
-			require.NoError(t, yaml.Unmarshal([]byte(doc), &meta), doc)
-			if meta.Kind != "" {
-				docs[meta.Kind+"/"+meta.Metadata.Name] = doc
-			}
-		}
-	}
-	return docs, nil
+	return charttest.Render(t, FS, "mesh", values)
 }
 
 func decode[T any](t *testing.T, docs map[string]string, name string) *T {
@@ -75,18 +34,27 @@ func decode[T any](t *testing.T, docs map[string]string, name string) *T {
 func TestTheNamesAreThoseOfTheContract(t *testing.T) {
 	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors})
 	require.NoError(t, err)
-	for name, containers := range map[string][]string{
-		"linkerd-identity": {"identity"}, "linkerd-destination": {"destination"}, "linkerd-proxy-injector": {"proxy-injector"},
+	for name, containers := range map[string]map[string][]int32{
+		"linkerd-identity":       {"identity": {8080, 9990}},
+		"linkerd-destination":    {"destination": {8086, 9996}, "sp-validator": {8443, 9997}, "policy": {8090, 9990, 9443}},
+		"linkerd-proxy-injector": {"proxy-injector": {8443, 9995}},
 	} {
 		d := decode[appsv1.Deployment](t, docs, "Deployment/"+name)
-		var names []string
+		got, named := map[string][]int32{}, map[string]bool{}
 		for _, c := range d.Spec.Template.Spec.Containers {
-			names = append(names, c.Name)
+			for _, p := range c.Ports {
+				got[c.Name] = append(got[c.Name], p.ContainerPort)
+				require.False(t, named[p.Name], "port names are a pod's, not a container's: %s", p.Name)
+				named[p.Name] = true
+			}
 			require.Equal(t, "meshsim.local/fakemesh:0.1", c.Image)
 			require.True(t, *c.SecurityContext.RunAsNonRoot)
 			require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem)
+			require.False(t, *c.SecurityContext.AllowPrivilegeEscalation)
+			require.Equal(t, []corev1.Capability{"ALL"}, c.SecurityContext.Capabilities.Drop)
+			require.Equal(t, corev1.SeccompProfileTypeRuntimeDefault, c.SecurityContext.SeccompProfile.Type)
 		}
-		require.Equal(t, containers, names)
+		require.Equal(t, containers, got)
 		require.Equal(t, name, d.Spec.Template.Spec.ServiceAccountName)
 		require.EqualValues(t, 1, *d.Spec.Replicas)
 	}
@@ -119,6 +87,85 @@ func TestTheInjectorUnderstandsTheConfigurationThatTheChartWrites(t *testing.T) 
 	require.Equal(t, "all-unauthenticated", c.Proxy.DefaultInboundPolicy)
 }
 
+func TestEachValidatorHasItsWebhookServiceAndSecret(t *testing.T) {
+	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors, "webhookFailurePolicy": "Fail"})
+	require.NoError(t, err)
+	d := decode[appsv1.Deployment](t, docs, "Deployment/linkerd-destination")
+	var mounted []string
+	for _, v := range d.Spec.Template.Spec.Volumes {
+		if v.Secret != nil {
+			mounted = append(mounted, v.Secret.SecretName)
+		}
+	}
+	require.Equal(t, []string{"linkerd-sp-validator-k8s-tls", "linkerd-policy-validator-k8s-tls"}, mounted)
+	for name, resources := range map[string][]string{
+		"linkerd-sp-validator":     {"serviceprofiles"},
+		"linkerd-policy-validator": {"authorizationpolicies", "httproutes", "meshtlsauthentications", "networkauthentications", "serverauthorizations", "servers", "httproutes"},
+	} {
+		w := decode[admissionv1.ValidatingWebhookConfiguration](t, docs, "ValidatingWebhookConfiguration/"+name+"-webhook-config").Webhooks[0]
+		require.Equal(t, name+".linkerd.io", w.Name)
+		require.Equal(t, admissionv1.Fail, *w.FailurePolicy)
+		require.Equal(t, name, w.ClientConfig.Service.Name)
+		secret := decode[corev1.Secret](t, docs, "Secret/"+name+"-k8s-tls")
+		require.Equal(t, w.ClientConfig.CABundle, secret.Data["tls.crt"])
+		var got []string
+		for _, r := range w.Rules {
+			got = append(got, r.Resources...)
+			require.Equal(t, []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}, r.Operations)
+		}
+		require.Equal(t, resources, got)
+		svc := decode[corev1.Service](t, docs, "Service/"+name)
+		serves := false
+		for _, c := range d.Spec.Template.Spec.Containers {
+			for _, p := range c.Ports {
+				serves = serves || p.Name == svc.Spec.Ports[0].TargetPort.StrVal
+			}
+		}
+		require.True(t, serves, "a container has the port that Service %s leads to", name)
+	}
+}
+
+func TestThePolicyControllerMayReadPoliciesAndWriteStatusesAndNoMore(t *testing.T) {
+	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors})
+	require.NoError(t, err)
+	allowed := map[string][]string{}
+	for _, rule := range decode[rbacv1.ClusterRole](t, docs, "ClusterRole/linkerd-policy").Rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				allowed[group+"/"+resource] = rule.Verbs
+			}
+		}
+	}
+	read := []string{"list", "watch"}
+	require.Equal(t, map[string][]string{
+		"/services": read, "/pods": read,
+		"policy.linkerd.io/authorizationpolicies": read, "policy.linkerd.io/httproutes": read,
+		"policy.linkerd.io/meshtlsauthentications": read, "policy.linkerd.io/networkauthentications": read,
+		"policy.linkerd.io/serverauthorizations": read, "policy.linkerd.io/servers": read,
+		"gateway.networking.k8s.io/httproutes":        read,
+		"policy.linkerd.io/httproutes/status":         {"patch"},
+		"gateway.networking.k8s.io/httproutes/status": {"patch"},
+	}, allowed)
+	b := decode[rbacv1.ClusterRoleBinding](t, docs, "ClusterRoleBinding/linkerd-destination-policy")
+	require.Equal(t, "linkerd-policy", b.RoleRef.Name)
+	require.Equal(t, "linkerd-destination", b.Subjects[0].Name)
+}
+
+func TestThePolicyControllerIsToldOfTheMesh(t *testing.T) {
+	docs, err := render(t, map[string]any{
+		"identityTrustAnchorsPEM": anchors, "clusterNetworks": "10.0.0.0/8", "identityTrustDomain": "mesh.example",
+		"policyController": map[string]any{"probeNetworks": []string{"172.18.0.0/16", "10.1.0.0/16"}},
+		"proxy":            map[string]any{"defaultInboundPolicy": "deny"},
+	})
+	require.NoError(t, err)
+	d := decode[appsv1.Deployment](t, docs, "Deployment/linkerd-destination")
+	require.Equal(t, []string{
+		"policy", "--namespace=linkerd", "--trust-domain=mesh.example",
+		"--identity=linkerd-identity-headless.linkerd.svc.cluster.local:8080", "--cluster-networks=10.0.0.0/8",
+		"--probe-networks=172.18.0.0/16,10.1.0.0/16", "--default-policy=deny",
+	}, d.Spec.Template.Spec.Containers[2].Args)
+}
+
 func TestTheWebhookFailsOpenOrClosedAndSparesTheStack(t *testing.T) {
 	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors, "webhookFailurePolicy": "Fail"})
 	require.NoError(t, err)
@@ -134,8 +181,16 @@ func TestWebhookCertificatesCanComeFromCertManager(t *testing.T) {
 	docs, err := render(t, map[string]any{
 		"identityTrustAnchorsPEM": anchors,
 		"proxyInjector":           map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-proxy-injector"},
+		"policyValidator":         map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"},
+		"profileValidator":        map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-sp-validator"},
 	})
 	require.NoError(t, err)
+	for _, name := range []string{"linkerd-policy-validator", "linkerd-sp-validator"} {
+		v := decode[admissionv1.ValidatingWebhookConfiguration](t, docs, "ValidatingWebhookConfiguration/"+name+"-webhook-config")
+		require.Equal(t, "linkerd/"+name, v.Annotations["cert-manager.io/inject-ca-from"])
+		require.Empty(t, v.Webhooks[0].ClientConfig.CABundle)
+		require.NotContains(t, docs, "Secret/"+name+"-k8s-tls")
+	}
 	w := decode[admissionv1.MutatingWebhookConfiguration](t, docs, "MutatingWebhookConfiguration/linkerd-proxy-injector-webhook-config")
 	require.Equal(t, "linkerd/linkerd-proxy-injector", w.Annotations["cert-manager.io/inject-ca-from"])
 	require.Empty(t, w.Webhooks[0].ClientConfig.CABundle)

@@ -20,10 +20,12 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/cache"
 	fcache "k8s.io/client-go/tools/cache/testing"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
 
@@ -33,19 +35,21 @@ type cluster struct {
 	services *fcache.FakeControllerSource
 	slices   *fcache.FakeControllerSource
 	pods     *fcache.FakeControllerSource
+	servers  *fcache.FakeControllerSource
 	index    *Index
 	client   meshapi.DestinationClient
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c := &cluster{t: t, services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), pods: fcache.NewFakeControllerSource()}
+	c := &cluster{t: t, services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), pods: fcache.NewFakeControllerSource(), servers: fcache.NewFakeControllerSource()}
 	opaque, err := ports.Parse("5432")
 	require.NoError(t, err)
 	c.index, err = newIndex(
 		cache.NewSharedIndexInformer(c.services, &corev1.Service{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(c.slices, &discoveryv1.EndpointSlice{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(c.pods, &corev1.Pod{}, 0, cache.Indexers{}),
+		cache.NewSharedIndexInformer(c.servers, &kinds.Server{}, 0, cache.Indexers{}),
 		Settings{TrustDomain: "cluster.local", OpaquePorts: opaque}, slog.New(slog.NewTextHandler(io.Discard, nil)),
 	)
 	require.NoError(t, err)
@@ -237,6 +241,29 @@ func TestOpaquePortsComeFromTheServiceOrThePodOrTheMesh(t *testing.T) {
 	require.False(t, c.follow("10.96.0.2:9090").until(known).Opaque)
 }
 
+func TestAServerHasTheLastWordOnWhetherAPortIsOpaque(t *testing.T) {
+	c := newCluster(t)
+	named := pod("web-1", "10.1.0.1", true, map[string]string{"config.linkerd.io/opaque-ports": "9091"})
+	named.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "grpc", ContainerPort: 9090}}
+	c.pods.Add(named)
+	f := c.follow("10.1.0.1:9090")
+	require.False(t, f.until(has(1)).Endpoints[0].Opaque)
+
+	srv := &kinds.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "prod-app", Name: "grpc"}, Spec: kinds.ServerSpec{
+		PodSelector: &metav1.LabelSelector{}, Port: intstr.FromString("grpc"), ProxyProtocol: kinds.ProtocolOpaque,
+	}}
+	c.servers.Add(srv)
+	opaque := func(want bool) func(*meshapi.Destinations) bool {
+		return func(d *meshapi.Destinations) bool { return d.Endpoints[0].Opaque == want }
+	}
+	f.until(opaque(true))
+	detected := srv.DeepCopyObject().(*kinds.Server)
+	detected.Spec.Port, detected.Spec.ProxyProtocol = intstr.FromInt32(9091), kinds.ProtocolUnknown
+	c.servers.Modify(detected)
+	f.until(opaque(false))
+	require.False(t, c.follow("10.1.0.1:9091").until(has(1)).Endpoints[0].Opaque, "whatever the annotation says")
+}
+
 func TestWhatIsNoPodAndNoServiceIsUnknown(t *testing.T) {
 	c := newCluster(t)
 	host := pod("agent", "172.18.0.2", false, nil)
@@ -291,11 +318,7 @@ func TestNobodyIsRememberedWhoHasGone(t *testing.T) {
 	_, err = stream.Recv()
 	require.NoError(t, err)
 	cancel()
-	require.Eventually(t, func() bool {
-		c.index.hub.mu.Lock()
-		defer c.index.hub.mu.Unlock()
-		return len(c.index.hub.subs) == 0
-	}, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, c.index.hub.Empty, 5*time.Second, 10*time.Millisecond)
 }
 
 func BenchmarkLookupOfAServiceWith50Endpoints(b *testing.B) {
@@ -303,6 +326,7 @@ func BenchmarkLookupOfAServiceWith50Endpoints(b *testing.B) {
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &corev1.Service{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &discoveryv1.EndpointSlice{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &corev1.Pod{}, 0, cache.Indexers{}),
+		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &kinds.Server{}, 0, cache.Indexers{}),
 		Settings{TrustDomain: "cluster.local"}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	require.NoError(b, err)
 	require.NoError(b, x.services.GetStore().Add(service("web", "10.96.0.1", nil)))

@@ -6,13 +6,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
+	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
 
@@ -30,7 +31,8 @@ type Index struct {
 	services cache.SharedIndexInformer
 	slices   cache.SharedIndexInformer
 	pods     cache.SharedIndexInformer
-	hub      *hub
+	servers  cache.SharedIndexInformer // of the policy API: they may say that a port is opaque
+	hub      *hub.Hub
 }
 
 // Names of the caches' indexes.
@@ -41,16 +43,17 @@ const (
 
 // NewIndex makes an Index of the cluster behind client; Run fills it.
 func NewIndex(client *kubeapi.Client, settings Settings, log *slog.Logger) (*Index, error) {
-	return newIndex(client.Services(), client.EndpointSlices(), client.Pods(), settings, log)
+	return newIndex(client.Services(), client.EndpointSlices(), client.Pods(), client.Servers(), settings, log)
 }
 
-func newIndex(services, slices, pods cache.SharedIndexInformer, settings Settings, log *slog.Logger) (*Index, error) {
-	x := &Index{settings: settings, log: log, services: services, slices: slices, pods: pods, hub: newHub()}
+func newIndex(services, slices, pods, servers cache.SharedIndexInformer, settings Settings, log *slog.Logger) (*Index, error) {
+	x := &Index{settings: settings, log: log, services: services, slices: slices, pods: pods, servers: servers, hub: hub.New()}
 	steps := []error{
-		services.AddIndexers(cache.Indexers{byIP: serviceIPs}),
+		services.AddIndexers(cache.Indexers{byIP: kubeapi.ServiceIPs}),
 		slices.AddIndexers(cache.Indexers{byService: sliceService}),
 		pods.SetTransform(slimPod),
 		pods.AddIndexers(cache.Indexers{byIP: podIPs}),
+		servers.AddIndexers(cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}),
 	}
 	for _, err := range steps {
 		if err != nil {
@@ -58,32 +61,18 @@ func newIndex(services, slices, pods cache.SharedIndexInformer, settings Setting
 		}
 	}
 	for informer, keys := range map[cache.SharedIndexInformer]func(any) []string{
-		services: serviceKeys, slices: sliceKeys, pods: podKeys,
+		services: serviceKeys, slices: sliceKeys, pods: podKeys, servers: serverKeys,
 	} {
-		if _, err := informer.AddEventHandler(x.handler(keys)); err != nil {
+		if _, err := informer.AddEventHandler(x.hub.Handler(keys)); err != nil {
 			return nil, fmt.Errorf("watch the caches: %w", err)
 		}
 	}
 	return x, nil
 }
 
-func (x *Index) handler(keys func(any) []string) cache.ResourceEventHandler {
-	publish := func(obj any) {
-		if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-			obj = gone.Obj
-		}
-		x.hub.publish(keys(obj)...)
-	}
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    publish,
-		UpdateFunc: func(old, new any) { publish(old); publish(new) },
-		DeleteFunc: publish,
-	}
-}
-
 // Run fills the caches and keeps them so until ctx ends.
 func (x *Index) Run(ctx context.Context) {
-	for _, informer := range []cache.SharedIndexInformer{x.services, x.slices} {
+	for _, informer := range []cache.SharedIndexInformer{x.services, x.slices, x.servers} {
 		go informer.RunWithContext(ctx)
 	}
 	x.pods.RunWithContext(ctx)
@@ -91,7 +80,7 @@ func (x *Index) Run(ctx context.Context) {
 
 // Synced waits until the caches hold the whole cluster.
 func (x *Index) Synced(ctx context.Context) error {
-	if !cache.WaitForCacheSync(ctx.Done(), x.services.HasSynced, x.slices.HasSynced, x.pods.HasSynced) {
+	if !cache.WaitForCacheSync(ctx.Done(), x.HasSynced) {
 		return fmt.Errorf("read the cluster's Services and pods: %w", ctx.Err())
 	}
 	return nil
@@ -99,19 +88,12 @@ func (x *Index) Synced(ctx context.Context) error {
 
 // HasSynced says whether the caches hold the whole cluster.
 func (x *Index) HasSynced() bool {
-	return x.services.HasSynced() && x.slices.HasSynced() && x.pods.HasSynced()
+	return x.services.HasSynced() && x.slices.HasSynced() && x.pods.HasSynced() && x.servers.HasSynced()
 }
 
 func ipKey(ip string) string                   { return "ip/" + ip }
+func serversKey(namespace string) string       { return "servers/" + namespace }
 func serviceKey(namespace, name string) string { return "service/" + namespace + "/" + name }
-
-func serviceIPs(obj any) ([]string, error) {
-	svc, ok := obj.(*corev1.Service)
-	if !ok || svc.Spec.ClusterIP == "" || svc.Spec.ClusterIP == corev1.ClusterIPNone {
-		return nil, nil
-	}
-	return svc.Spec.ClusterIPs, nil
-}
 
 func serviceKeys(obj any) []string {
 	svc, ok := obj.(*corev1.Service)
@@ -161,6 +143,14 @@ func podKeys(obj any) []string {
 	return keys
 }
 
+func serverKeys(obj any) []string {
+	srv, ok := obj.(*kinds.Server)
+	if !ok {
+		return nil
+	}
+	return []string{serversKey(srv.Namespace)}
+}
+
 func podKey(namespace, name string) string { return "pod/" + namespace + "/" + name }
 
 // slimPod drops what nobody here reads, which is most of a pod.
@@ -175,12 +165,9 @@ func slimPod(obj any) (any, error) {
 	slim.Spec.ServiceAccountName = pod.Spec.ServiceAccountName
 	slim.Spec.NodeName = pod.Spec.NodeName
 	for _, c := range append(pod.Spec.InitContainers, pod.Spec.Containers...) {
-		slim.Spec.Containers = append(slim.Spec.Containers, corev1.Container{Name: c.Name})
+		slim.Spec.Containers = append(slim.Spec.Containers, corev1.Container{Name: c.Name, Ports: c.Ports})
 	}
 	slim.Status.PodIP = pod.Status.PodIP
 	slim.Status.Phase = pod.Status.Phase
 	return slim, nil
 }
-
-// settle is how long changes are gathered before an answer is made of them.
-const settle = 5 * time.Millisecond

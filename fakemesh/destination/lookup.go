@@ -7,26 +7,30 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshid"
+	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
 
 // lookup says what is behind an address now, and the keys whose change may
 // change the answer.
-func (x *Index) lookup(addr netip.AddrPort) (*meshapi.Destinations, map[string]struct{}) {
+func (x *Index) lookup(addr netip.AddrPort) (*meshapi.Destinations, hub.Keys) {
 	ip := addr.Addr().String()
-	keys := map[string]struct{}{ipKey(ip): {}}
+	keys := hub.Keys{}
+	keys.Add(ipKey(ip))
 	if svc := x.serviceAt(ip); svc != nil {
-		if port := servicePort(svc, addr.Port()); port != nil {
+		if port := kubeapi.ServicePort(svc, addr.Port()); port != nil {
 			return x.service(svc, port, keys), keys
 		}
 	}
 	if pod := x.podAt(ip); pod != nil {
-		e := x.endpoint(pod, ip, addr.Port())
+		e := x.endpoint(pod, ip, addr.Port(), keys)
 		return &meshapi.Destinations{
 			Kind: meshapi.Destinations_POD, Namespace: pod.Namespace,
 			Opaque: e.Opaque, Endpoints: []*meshapi.Endpoint{e},
@@ -59,19 +63,9 @@ func (x *Index) podAt(ip string) *corev1.Pod {
 	return newest
 }
 
-func servicePort(svc *corev1.Service, port uint16) *corev1.ServicePort {
-	for i := range svc.Spec.Ports {
-		p := &svc.Spec.Ports[i]
-		if p.Port == int32(port) && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
-			return p
-		}
-	}
-	return nil
-}
-
-func (x *Index) service(svc *corev1.Service, port *corev1.ServicePort, keys map[string]struct{}) *meshapi.Destinations {
+func (x *Index) service(svc *corev1.Service, port *corev1.ServicePort, keys hub.Keys) *meshapi.Destinations {
 	key := serviceKey(svc.Namespace, svc.Name)
-	keys[key] = struct{}{}
+	keys.Add(key)
 	out := &meshapi.Destinations{
 		Kind: meshapi.Destinations_SERVICE, Namespace: svc.Namespace, Service: svc.Name,
 		Opaque: opaque(svc.Annotations, uint16(port.Port), x.settings.OpaquePorts),
@@ -115,7 +109,7 @@ func slicePort(slice *discoveryv1.EndpointSlice, name string) uint16 {
 }
 
 // ready is the endpoint when it takes traffic now, else nil.
-func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, port uint16, keys map[string]struct{}) *meshapi.Endpoint {
+func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint, port uint16, keys hub.Keys) *meshapi.Endpoint {
 	if len(e.Addresses) == 0 || e.Conditions.Ready != nil && !*e.Conditions.Ready {
 		return nil
 	}
@@ -124,7 +118,7 @@ func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint,
 		return &meshapi.Endpoint{Ip: ip, Port: uint32(port)}
 	}
 	name := podKey(slice.Namespace, e.TargetRef.Name)
-	keys[name] = struct{}{}
+	keys.Add(name)
 	obj, exists, err := x.pods.GetStore().GetByKey(slice.Namespace + "/" + e.TargetRef.Name)
 	if err != nil || !exists {
 		// The two watches are not in step. Who this pod is will be known in a
@@ -135,18 +129,18 @@ func (x *Index) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint,
 	if !ok || pod.UID != e.TargetRef.UID && e.TargetRef.UID != "" {
 		return nil
 	}
-	out := x.endpoint(pod, ip, port)
+	out := x.endpoint(pod, ip, port, keys)
 	if e.Zone != nil {
 		out.Zone = *e.Zone
 	}
 	return out
 }
 
-func (x *Index) endpoint(pod *corev1.Pod, ip string, port uint16) *meshapi.Endpoint {
+func (x *Index) endpoint(pod *corev1.Pod, ip string, port uint16, keys hub.Keys) *meshapi.Endpoint {
 	e := &meshapi.Endpoint{
 		Ip: ip, Port: uint32(port), Pod: pod.Name, Namespace: pod.Namespace,
 		ServiceAccount: pod.Spec.ServiceAccountName,
-		Opaque:         opaque(pod.Annotations, port, x.settings.OpaquePorts),
+		Opaque:         x.opaque(pod, port, keys),
 	}
 	e.OwnerKind, e.OwnerName = kubeapi.OwnerLabel(pod)
 	if meshed(pod) && !skipped(pod, port) {
@@ -170,6 +164,20 @@ func skipped(pod *corev1.Pod, port uint16) bool {
 	}
 	set, err := ports.Parse(pod.Annotations[contract.AnnotationSkipInbound])
 	return err == nil && set.Has(port)
+}
+
+// opaque says whether a pod's proxy looks at no bytes of a port: a Server that
+// selects it has the last word, as it has there.
+func (x *Index) opaque(pod *corev1.Pod, port uint16, keys hub.Keys) bool {
+	keys.Add(serversKey(pod.Namespace))
+	if found, err := x.servers.GetIndexer().ByIndex(cache.NamespaceIndex, pod.Namespace); err == nil {
+		for _, obj := range found {
+			if srv, ok := obj.(*kinds.Server); ok && slices.Contains(kinds.SelectedPorts(srv, pod), port) {
+				return srv.Spec.ProxyProtocol == kinds.ProtocolOpaque
+			}
+		}
+	}
+	return opaque(pod.Annotations, port, x.settings.OpaquePorts)
 }
 
 func opaque(annotations map[string]string, port uint16, fallback ports.Set) bool {

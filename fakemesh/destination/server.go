@@ -2,12 +2,12 @@ package destination
 
 import (
 	"net/netip"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 )
 
@@ -27,27 +27,11 @@ func (s *Server) Watch(req *meshapi.WatchRequest, stream meshapi.Destination_Wat
 	if err := s.Index.Synced(ctx); err != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
-	sub := s.Index.hub.subscribe()
-	defer s.Index.hub.unsubscribe(sub)
-	var sent *meshapi.Destinations
-	for {
-		now, keys := s.Index.lookup(addr)
-		for !sub.holds(keys) {
-			s.Index.hub.want(sub, keys)
-			// Once more: what changed before the keys were held told nobody.
-			now, keys = s.Index.lookup(addr)
-		}
-		if sent == nil || !proto.Equal(sent, now) {
-			if err := stream.Send(now); err != nil {
-				return err
-			}
-			sent = now
-		}
-		select {
-		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
-		case <-sub.changed:
-			time.Sleep(settle)
-		}
+	err = hub.Follow(ctx, s.Index.hub,
+		func() (*meshapi.Destinations, hub.Keys) { return s.Index.lookup(addr) },
+		func(a, b *meshapi.Destinations) bool { return proto.Equal(a, b) }, stream.Send)
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
 	}
+	return err
 }

@@ -155,6 +155,8 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 		{Name: contract.EnvIdentityName, Value: identity("linkerd-identity")},
 		{Name: contract.EnvDestinationAddr, Value: host("linkerd-dst-headless") + ":8086"},
 		{Name: contract.EnvDestinationName, Value: identity("linkerd-destination")},
+		{Name: contract.EnvPolicyAddr, Value: host("linkerd-policy") + ":8090"},
+		{Name: contract.EnvPolicyName, Value: identity("linkerd-destination")},
 		{Name: contract.EnvTrustAnchors, Value: in.anchors},
 		{Name: contract.EnvTrustDomain, Value: trust},
 		{Name: contract.EnvLocalName, Value: "$(" + contract.EnvPodSA + ").$(" + contract.EnvPodNamespace + ").serviceaccount.identity.linkerd." + trust},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"meshsim.dev/meshsim/fakemesh/admit"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 )
 
@@ -48,28 +48,9 @@ type Webhook struct {
 	Log         *slog.Logger
 }
 
-// maxReview is more than the API server stores of any object.
-const maxReview = 8 << 20
-
 // ServeHTTP implements the webhook's HTTP side.
 func (w *Webhook) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxReview))
-	if err != nil {
-		http.Error(rw, "the review cannot be read", http.StatusBadRequest)
-		return
-	}
-	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(body, &review); err != nil || review.Request == nil {
-		http.Error(rw, "the body is no admission review", http.StatusBadRequest)
-		return
-	}
-	answer := w.Review(r.Context(), review.Request)
-	answer.UID = review.Request.UID
-	rw.Header().Set("Content-Type", "application/json")
-	out := admissionv1.AdmissionReview{TypeMeta: review.TypeMeta, Response: answer}
-	if err := json.NewEncoder(rw).Encode(out); err != nil {
-		w.Log.Warn("a review was not answered", "error", err)
-	}
+	admit.Handler(w.Review, w.Log).ServeHTTP(rw, r)
 }
 
 // Review decides on one object. What is no pod is let through as it is.
@@ -110,9 +91,7 @@ func (silent) Normal(*corev1.ObjectReference, string, string)  {}
 func (silent) Warning(*corev1.ObjectReference, string, string) {}
 
 func refused(err error) *admissionv1.AdmissionResponse {
-	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
-		Status: metav1.StatusFailure, Message: err.Error(), Code: http.StatusInternalServerError,
-	}}
+	return admit.Refuse(http.StatusInternalServerError, err)
 }
 
 // inject makes the patch; nil means that the pod stays as it is.

@@ -19,6 +19,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+
+	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 )
 
 // Client speaks to one API server.
@@ -28,6 +30,7 @@ type Client struct {
 	authentication *rest.RESTClient
 	apps           *rest.RESTClient
 	batch          *rest.RESTClient
+	policy         map[schema.GroupVersion]*rest.RESTClient // of Linkerd's API
 	params         runtime.ParameterCodec
 }
 
@@ -43,7 +46,7 @@ func InCluster() (*Client, error) {
 // New makes a client for the API server that cfg names.
 func New(cfg *rest.Config) (*Client, error) {
 	scheme := runtime.NewScheme()
-	add := []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, authenticationv1.AddToScheme, metav1.AddMetaToScheme}
+	add := []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, authenticationv1.AddToScheme, metav1.AddMetaToScheme, kinds.Register}
 	for _, f := range add {
 		if err := f(scheme); err != nil {
 			return nil, fmt.Errorf("register API types: %w", err)
@@ -52,7 +55,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	for _, gv := range []schema.GroupVersion{appsV1, batchV1} {
 		metav1.AddToGroupVersion(scheme, gv)
 	}
-	c := &Client{params: runtime.NewParameterCodec(scheme)}
+	c := &Client{params: runtime.NewParameterCodec(scheme), policy: map[schema.GroupVersion]*rest.RESTClient{}}
 	codecs := serializer.NewCodecFactory(scheme).WithoutConversion()
 	for gv, client := range map[schema.GroupVersion]**rest.RESTClient{
 		corev1.SchemeGroupVersion:           &c.core,
@@ -61,21 +64,36 @@ func New(cfg *rest.Config) (*Client, error) {
 		appsV1:                              &c.apps,
 		batchV1:                             &c.batch,
 	} {
-		own := rest.CopyConfig(cfg)
-		own.GroupVersion = &gv
-		own.APIPath = "/apis"
-		if gv.Group == "" {
-			own.APIPath = "/api"
-		}
-		own.NegotiatedSerializer = codecs
-		own.QPS, own.Burst = 50, 100
-		made, err := rest.RESTClientFor(own)
+		made, err := clientFor(cfg, gv, codecs)
 		if err != nil {
-			return nil, fmt.Errorf("make a client for %s: %w", gv, err)
+			return nil, err
 		}
 		*client = made
 	}
+	for _, gv := range []schema.GroupVersion{kinds.V1Alpha1, kinds.V1Beta1, kinds.V1Beta3, kinds.Gateway} {
+		made, err := clientFor(cfg, gv, codecs)
+		if err != nil {
+			return nil, err
+		}
+		c.policy[gv] = made
+	}
 	return c, nil
+}
+
+func clientFor(cfg *rest.Config, gv schema.GroupVersion, codecs runtime.NegotiatedSerializer) (*rest.RESTClient, error) {
+	own := rest.CopyConfig(cfg)
+	own.GroupVersion = &gv
+	own.APIPath = "/apis"
+	if gv.Group == "" {
+		own.APIPath = "/api"
+	}
+	own.NegotiatedSerializer = codecs
+	own.QPS, own.Burst = 50, 100
+	made, err := rest.RESTClientFor(own)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", gv, err)
+	}
+	return made, nil
 }
 
 var (

@@ -31,7 +31,9 @@ type Config struct {
 	IdentityName    string
 	DestinationAddr string
 	DestinationName string
-	Policy          policy.Inbound
+	PolicyAddr      string // "": nobody changes Policy
+	PolicyName      string
+	Policy          policy.Defaults
 	OpaquePorts     ports.Set
 	Cores           int // that it may use at a time; 0 is all
 	GracePeriod     time.Duration
@@ -57,6 +59,8 @@ func FromEnv(get func(string) string) (Config, error) {
 		IdentityName:    e.needed(contract.EnvIdentityName),
 		DestinationAddr: e.needed(contract.EnvDestinationAddr),
 		DestinationName: e.needed(contract.EnvDestinationName),
+		PolicyAddr:      get(contract.EnvPolicyAddr),
+		PolicyName:      get(contract.EnvPolicyName),
 		OpaquePorts:     e.ports(contract.EnvOpaquePorts),
 		Cores:           e.count(contract.EnvCores),
 		GracePeriod:     e.duration(contract.EnvGracePeriod, 120*time.Second),
@@ -75,12 +79,14 @@ func FromEnv(get func(string) string) (Config, error) {
 	roots, err := meshtls.ParseAnchors([]byte(get(contract.EnvTrustAnchors)))
 	e.note(contract.EnvTrustAnchors, err)
 	c.Roots = roots
-	c.Policy.Default, err = policy.ParseDefault(get(contract.EnvDefaultPolicy))
+	c.Policy.Policy, err = policy.ParseDefault(get(contract.EnvDefaultPolicy))
 	e.note(contract.EnvDefaultPolicy, err)
 	c.Policy.Networks, err = policy.ParseNetworks(get(contract.EnvClusterNetworks))
 	e.note(contract.EnvClusterNetworks, err)
 	c.Policy.Probes, err = policy.ParseProbes(get(contract.EnvProbes))
 	e.note(contract.EnvProbes, err)
+	c.Policy.Probes = append(c.Policy.Probes, policy.Probe{Port: contract.PortAdmin, Path: "/live"}, policy.Probe{Port: contract.PortAdmin, Path: "/ready"})
+	c.Policy.ProbeNetworks = policy.Everywhere()
 	return c, errors.Join(e.errs...)
 }
 

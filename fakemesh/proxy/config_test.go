@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/proxy"
 )
 
@@ -19,6 +20,11 @@ func TestCoresAreAWholeNumberOrAll(t *testing.T) {
 		_, err := proxy.FromEnv(only(contract.EnvCores, text))
 		require.ErrorContains(t, err, contract.EnvCores+": ", text)
 	}
+}
+
+func TestTheProxysOwnProbesAreLetIn(t *testing.T) {
+	c, _ := proxy.FromEnv(only(contract.EnvProbes, "8081/healthz"))
+	require.Equal(t, []policy.Probe{{Port: 8081, Path: "/healthz"}, {Port: 4191, Path: "/live"}, {Port: 4191, Path: "/ready"}}, c.Policy.Probes)
 }
 
 // only is an environment of one variable; what else is needed is reported as missing.

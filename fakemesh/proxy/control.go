@@ -63,30 +63,38 @@ type discovery struct {
 
 // watch implements outbound.Watch. Between streams what is known stays.
 func (d *discovery) watch(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations)) {
+	subscribe(ctx, d.ready, d.log.With("dst", addr), func(ctx context.Context) (grpc.ServerStreamingClient[meshapi.Destinations], error) {
+		return d.client.Watch(ctx, &meshapi.WatchRequest{Address: addr.String(), Pod: d.pod}, grpc.WaitForReady(true))
+	}, update)
+}
+
+// subscribe keeps a stream of the control plane open until ctx ends, from when
+// there is a certificate to show, and passes on what it says.
+func subscribe[T any](ctx context.Context, ready <-chan struct{}, log *slog.Logger, open func(context.Context) (grpc.ServerStreamingClient[T], error), update func(*T)) {
 	select {
-	case <-d.ready:
+	case <-ready:
 	case <-ctx.Done():
 		return
 	}
 	pause := minPause
 	for ctx.Err() == nil {
-		got, err := d.stream(ctx, addr, update)
+		got, err := hear(ctx, open, update)
 		if ctx.Err() != nil {
 			return
 		}
 		if got {
 			pause = minPause
 		}
-		d.log.Debug("discovery interrupted", "dst", addr, "error", err)
+		log.Debug("the control plane was interrupted", "error", err)
 		sleep(ctx, pause/2+rand.N(pause))
 		pause = min(2*pause, maxPause)
 	}
 }
 
-func (d *discovery) stream(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations)) (got bool, err error) {
+func hear[T any](ctx context.Context, open func(context.Context) (grpc.ServerStreamingClient[T], error), update func(*T)) (got bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := d.client.Watch(ctx, &meshapi.WatchRequest{Address: addr.String(), Pod: d.pod}, grpc.WaitForReady(true))
+	stream, err := open(ctx)
 	if err != nil {
 		return false, err
 	}

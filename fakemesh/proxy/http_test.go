@@ -292,7 +292,6 @@ func TestDenialsAre403AndGRPC7AndAreCounted(t *testing.T) {
 		meshed: true, policy: policy.AllAuthenticated, remote: outside, probes: []policy.Probe{{Path: "/healthz"}},
 		serve: web(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "in") })),
 	})
-	p.in.Policy.Probes[0].Port = p.app.Port()
 	get := func(path, contentType string) *http.Response {
 		req, _ := http.NewRequest(http.MethodGet, "http://"+p.front().String()+path, nil)
 		if contentType != "" {

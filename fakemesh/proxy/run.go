@@ -16,6 +16,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/leaf"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/proxy/admin"
 	"meshsim.dev/meshsim/fakemesh/proxy/inbound"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
@@ -46,6 +47,8 @@ type proxy struct {
 	out     *outbound.Outbound
 	inAcc   *tcp.Acceptor
 	outAcc  *tcp.Acceptor
+
+	policies *policies // nil when there is no policy controller
 }
 
 // Run is a proxy's life. When ctx ends, or /shutdown is asked for, it takes
@@ -54,10 +57,17 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	p := &proxy{c: c, log: log, creds: meshtls.NewCredentials(c.LocalName, c.Roots)}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	rules, err := policy.Compile(c.Policy.Rules())
+	if err != nil {
+		return fmt.Errorf("read the policy of the pod: %w", err)
+	}
 	if err := p.connect(background); err != nil {
 		return err
 	}
-	p.build()
+	p.build(rules)
+	if p.policies != nil {
+		go p.policies.watchInbound(background, p.in.SetPolicy)
+	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	adminListener, err := listen(c.AdminListen)
@@ -68,6 +78,7 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		Metrics: p.metrics, Ready: func() bool { return p.valid(time.Now()) },
 		Shutdown: end, Drain: p.in.Drain,
 	})
+	server.Handler = p.in.Guard(netip.AddrPortFrom(c.PodIP, contract.PortAdmin), server.Handler)
 	defer server.Close()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(adminListener) })
@@ -113,12 +124,32 @@ func (p *proxy) connect(ctx context.Context) error {
 			return time.Time{}
 		},
 	})
+	routes, err := p.connectPolicies(ctx)
+	if err != nil {
+		return err
+	}
 	p.out = outbound.New(outbound.Options{
-		Credentials: p.creds, Watch: watcher.watch, Metrics: p.metrics, Log: p.log, PodIP: p.c.PodIP,
+		Credentials: p.creds, Watch: watcher.watch, WatchRoutes: routes, Metrics: p.metrics, Log: p.log, PodIP: p.c.PodIP,
 		ConnectTimeout: p.c.OutboundConnect, DetectTimeout: p.c.DetectTimeout,
 		InboundPort: contract.PortInbound, OriginalDst: originalDst,
 	})
 	return nil
+}
+
+// connectPolicies prepares to hear the policy controller, where there is one.
+func (p *proxy) connectPolicies(ctx context.Context) (outbound.WatchRoutes, error) {
+	if p.c.PolicyAddr == "" {
+		return nil, nil
+	}
+	conn, err := controlConn(p.c.PolicyAddr, credentials.NewTLS(p.creds.Client(p.c.PolicyName)))
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { conn.Close() })
+	p.policies = &policies{
+		client: meshapi.NewPolicyClient(conn), ready: p.keeper.Ready(), pod: p.c.Pod, own: p.c.Policy, log: p.log,
+	}
+	return p.policies.watchOutbound, nil
 }
 
 func originalDst(c net.Conn) (netip.AddrPort, error) {
@@ -129,9 +160,9 @@ func originalDst(c net.Conn) (netip.AddrPort, error) {
 	return tcp.OriginalDst(t.TCPConn)
 }
 
-func (p *proxy) build() {
+func (p *proxy) build(rules *policy.Inbound) {
 	p.in = inbound.New(inbound.Options{
-		Credentials: p.creds, Policy: &p.c.Policy, Opaque: p.c.OpaquePorts, Metrics: p.metrics, Log: p.log,
+		Credentials: p.creds, Policy: rules, Opaque: p.c.OpaquePorts, Metrics: p.metrics, Log: p.log,
 		Port: contract.PortInbound, ConnectTimeout: p.c.InboundConnect, DetectTimeout: p.c.DetectTimeout,
 		OriginalDst: originalDst,
 	})
@@ -167,7 +198,7 @@ func (p *proxy) serve(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = p.inAcc.Serve(work, inListener) })
 	wg.Go(func() { _ = p.outAcc.Serve(work, outListener) })
-	p.log.Info("proxy started", "version", contract.Version, "identity", p.c.LocalName, "policy", p.c.Policy.Default)
+	p.log.Info("proxy started", "version", contract.Version, "identity", p.c.LocalName, "policy", p.c.Policy.Policy)
 	<-ctx.Done()
 	p.log.Info("shutting down", "grace", p.c.GracePeriod)
 	inListener.Close()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -149,7 +150,7 @@ type podSpec struct {
 	meshed bool
 	policy policy.Default
 	opaque ports.Set
-	probes []policy.Probe
+	probes []policy.Probe // port 0 is the application's
 	// serve runs the application; nil is the gRPC test service.
 	serve func(l net.Listener) (stop func())
 	// remote stands for the clients' address, which on loopback would always
@@ -209,10 +210,22 @@ func (r remoteConn) CloseWrite() error {
 	return r.Conn.(interface{ CloseWrite() error }).CloseWrite()
 }
 
+// rules are the pod's as long as no controller says otherwise.
+func (p *pod) rules(s podSpec) *policy.Inbound {
+	d := policy.Defaults{Policy: s.policy, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ProbeNetworks: policy.Everywhere()}
+	for _, probe := range s.probes {
+		probe.Port = cmp.Or(probe.Port, p.app.Port())
+		d.Probes = append(d.Probes, probe)
+	}
+	in, err := policy.Compile(d.Rules())
+	require.NoError(p.w.t, err)
+	return in
+}
+
 func (p *pod) startProxy(s podSpec) {
 	p.in = inbound.New(inbound.Options{
 		Credentials: p.w.ca.Credentials(p.w.t, identityOf(p.name)),
-		Policy:      &policy.Inbound{Default: s.policy, Probes: s.probes, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
+		Policy:      p.rules(s),
 		Opaque:      s.opaque, Metrics: p.metrics, Log: p.w.log, Port: 1,
 		ConnectTimeout: time.Second, DetectTimeout: time.Second,
 		OriginalDst: func(c net.Conn) (netip.AddrPort, error) { return p.app, nil },

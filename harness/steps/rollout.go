@@ -39,6 +39,9 @@ func (r *Rollout) Injected() []string {
 	return slices.DeleteFunc(slices.Clone(r.Services), func(name string) bool { return !r.services[name].Inject })
 }
 
+// states returns how far each service has come, as it is now.
+func (r *Rollout) states() map[string]serviceState { return maps.Clone(r.services) }
+
 // change rolls one service to a new state and waits until its new pods serve.
 func (r *Rollout) change(ctx context.Context, env *Env, name string, to func(*serviceState)) error {
 	before, ok := r.services[name]

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/clusters/progress"
@@ -30,6 +31,8 @@ type Undoer interface {
 // Recorder takes what a step observed.
 type Recorder interface {
 	Note(detail string)
+	// Warn tells of evidence that is missing or odd.
+	Warn(what, detail string)
 	Probe(name string, data any) error
 }
 
@@ -39,6 +42,7 @@ type Env struct {
 	Stack    *stack.Env
 	Rollout  *Rollout // how far the shop's services have come
 	Record   Recorder
+	Runner   command.Runner // of programs on this machine
 	Log      *slog.Logger
 	Progress *progress.Reporter
 }
@@ -62,6 +66,10 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 		return &measureAddedLatency{options: o, env: env}, nil
 	case *scenarios.ProbePlaintext:
 		return &probePlaintext{env: env}, nil
+	case *scenarios.UpgradeMesh:
+		return newUpgradeMesh(o, env)
+	case *scenarios.UninstallMesh:
+		return newUninstallMesh(o, env)
 	default:
 		return nil, fault.NewInvalid(fmt.Errorf("step %q is not known here", s.Name), "see `meshsim scenarios explain`")
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"meshsim.dev/meshsim/results"
 )
 
 // fact is one line about what ran and where.
@@ -25,6 +27,15 @@ func (d Data) facts() []fact {
 		add("stand-ins", "none")
 	}
 	add("cluster", "%s, Kubernetes %s", orUnknown(r.Topology), orUnknown(r.KubernetesVersion))
+	for _, text := range given(r) {
+		add("given", "%s", text)
+	}
+	for _, c := range d.Checks {
+		add("linkerd check", "%s", checkText(c))
+	}
+	if d.Leaves != nil {
+		add("proxy certificates", "%s", leavesText(*d.Leaves))
+	}
 	t := r.Traffic
 	switch {
 	case t.Shape != "":
@@ -57,6 +68,62 @@ func (d Data) facts() []fact {
 		add("meshsim", "%s", r.Tool)
 	}
 	return all
+}
+
+// given names what came in the place of the bundle's own.
+func given(r results.Run) []string {
+	var all []string
+	for _, i := range r.Images {
+		if i.Source != "" {
+			all = append(all, fmt.Sprintf("image %s from %s, %s", i.Name, i.Source, i.Digest))
+		}
+	}
+	for _, c := range r.Charts {
+		if c.Source != "" {
+			all = append(all, fmt.Sprintf("chart %s %s from %s, %s", c.Name, c.Version, c.Source, c.Digest))
+		}
+	}
+	return all
+}
+
+// maxFindings is how many findings of one check are named.
+const maxFindings = 5
+
+func checkText(c results.LinkerdCheck) string {
+	what := c.When
+	if c.DataPlane {
+		what += ", the shop's proxies too"
+	}
+	var named []string
+	for _, f := range c.Findings {
+		named = append(named, f.Result+": "+f.Check)
+	}
+	text := fmt.Sprintf("%s: %d passed, %d did not", what, c.Passed, len(c.Findings))
+	if more := len(named) - maxFindings; more > 0 {
+		named = append(named[:maxFindings], fmt.Sprintf("%d more", more))
+	}
+	if len(named) > 0 {
+		text += " (" + strings.Join(named, "; ") + ")"
+	}
+	return text
+}
+
+func leavesText(l results.Leaves) string {
+	var parts []string
+	if !l.Earliest.IsZero() {
+		parts = append(parts, "the first ends "+l.Earliest.UTC().Format("2006-01-02 15:04:05 MST"))
+	}
+	if len(l.Expired) > 0 {
+		parts = append(parts, "ended already: "+strings.Join(l.Expired, ", "))
+	}
+	if len(l.Silent) > 0 {
+		parts = append(parts, "no figure from "+strings.Join(l.Silent, ", "))
+	}
+	text := fmt.Sprintf("of %d proxies", l.Proxies)
+	if len(parts) > 0 {
+		text += " " + strings.Join(parts, "; ")
+	}
+	return text
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -5,6 +5,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -19,6 +20,10 @@ type Data struct {
 	Run     results.Run
 	Verdict results.Verdict
 	Events  []results.Event // steps are drawn from these
+	// Checks are what Linkerd's own command said, Leaves when the proxies'
+	// certificates end; nothing where that was not looked at.
+	Checks []results.LinkerdCheck `json:",omitempty"`
+	Leaves *results.Leaves        `json:",omitempty"`
 }
 
 // Write writes the verdict and every report file into the run's folder.
@@ -55,7 +60,33 @@ func From(f *results.Folder, v results.Verdict) (Data, error) {
 	if err != nil {
 		return Data{}, err
 	}
-	return Data{Run: run, Verdict: v, Events: events}, nil
+	d := Data{Run: run, Verdict: v, Events: events}
+	probes, _, err := f.Probes()
+	if err != nil {
+		return Data{}, err
+	}
+	for _, p := range probes {
+		if err := d.addProbe(p); err != nil {
+			return Data{}, fmt.Errorf("probe %s: %w", p.Probe, err)
+		}
+	}
+	return d, nil
+}
+
+// addProbe takes the probes that no budget is about.
+func (d *Data) addProbe(p results.Probe) error {
+	switch p.Probe {
+	case results.ProbeLinkerdCheck:
+		var seen results.LinkerdCheck
+		if err := json.Unmarshal(p.Data, &seen); err != nil {
+			return err
+		}
+		seen.Reports = nil // they stay in the record
+		d.Checks = append(d.Checks, seen)
+	case results.ProbeLeaves:
+		return json.Unmarshal(p.Data, &d.Leaves)
+	}
+	return nil
 }
 
 // budgetGroup is one budget line with its rows, one a phase.

@@ -293,3 +293,43 @@ func TestTheFactsSayWhatWasSentInALaunchDaysPlace(t *testing.T) {
 	traffic.Shape, traffic.MeanRate, traffic.Faster = "ramp from 5/s to 50/s over 10m0s", 50, 432
 	require.Equal(t, "ramp from 5/s to 50/s over 10m0s: 50.0 a second on average at scale 1, 432 times the real rate", said())
 }
+
+func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
+	d := Data{
+		Run: results.Run{ID: "r", Mesh: "linkerd", Images: []results.Image{
+			{Name: "linkerd-controller", Digest: "sha256:aa"},
+			{Name: "linkerd-proxy", Digest: "sha256:bb", Source: "registry.example/proxy:patched"},
+		}, Charts: []results.Chart{{Name: "linkerd-control-plane", Version: "1.16.11", Digest: "sha256:cc", Source: "./plane.tgz"}}},
+		Checks: []results.LinkerdCheck{{When: "in the end", DataPlane: true, Passed: 60, Findings: []results.Finding{
+			{Check: "issuer cert is valid for at least 60 days", Result: "warning"}, {Check: "b", Result: "error"},
+			{Check: "c", Result: "error"}, {Check: "d", Result: "error"}, {Check: "e", Result: "error"}, {Check: "f", Result: "error"},
+		}}},
+		Leaves: &results.Leaves{Proxies: 32, Earliest: time.Date(2024, 6, 12, 9, 0, 0, 0, time.UTC), Expired: []string{"a-1"}, Silent: []string{"b-1"}},
+	}
+	texts := map[string][]string{}
+	for _, f := range d.facts() {
+		texts[f.Name] = append(texts[f.Name], f.Text)
+	}
+	require.Equal(t, []string{"image linkerd-proxy from registry.example/proxy:patched, sha256:bb", "chart linkerd-control-plane 1.16.11 from ./plane.tgz, sha256:cc"}, texts["given"])
+	require.Equal(t, []string{"in the end, the shop's proxies too: 60 passed, 6 did not (warning: issuer cert is valid for at least 60 days; error: b; error: c; error: d; error: e; 1 more)"}, texts["linkerd check"])
+	require.Equal(t, []string{"of 32 proxies the first ends 2024-06-12 09:00:00 UTC; ended already: a-1; no figure from b-1"}, texts["proxy certificates"])
+}
+
+func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
+	f, err := results.Create(t.TempDir(), "r")
+	require.NoError(t, err)
+	require.NoError(t, f.WriteRun(results.Run{ID: "r"}))
+	for name, data := range map[string]any{
+		results.ProbeLinkerdCheck: results.LinkerdCheck{When: "after install mesh", Passed: 3, Reports: []json.RawMessage{[]byte(`{"success":true}`)}},
+		results.ProbeLeaves:       results.Leaves{Proxies: 2},
+	} {
+		p, err := results.NewProbe(1, name, "stack", data)
+		require.NoError(t, err)
+		require.NoError(t, f.AddProbe(p))
+	}
+	d, err := From(f, results.Verdict{})
+	require.NoError(t, err)
+	require.Equal(t, []results.LinkerdCheck{{When: "after install mesh", Passed: 3}}, d.Checks)
+	require.Equal(t, 2, d.Leaves.Proxies)
+	require.NoError(t, f.Close())
+}

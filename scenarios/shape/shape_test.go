@@ -100,7 +100,7 @@ func eachShape(t *testing.T, shapes uint64, check func(t *testing.T, s Shape, rn
 }
 
 func TestTheCountIsTheRatesIntegral(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, s Shape, rng *rand.Rand) {
 		from := time.Duration(rng.Int64N(int64(10 * time.Minute)))
 		to := from + time.Duration(rng.Int64N(int64(10*time.Minute)))
 		want := sums(s, from, to)
@@ -111,7 +111,7 @@ func TestTheCountIsTheRatesIntegral(t *testing.T) {
 }
 
 func TestCountsOfStretchesAddUp(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, s Shape, rng *rand.Rand) {
 		const end = 20 * time.Minute
 		whole, parts := s.Count(0, end), 0.0
 		for at := time.Duration(0); at < end; {
@@ -126,7 +126,7 @@ func TestCountsOfStretchesAddUp(t *testing.T) {
 }
 
 func TestARateIsNeverLessThanNothingNorAboveItsBound(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, s Shape, rng *rand.Rand) {
 		for range 2000 {
 			at := time.Duration(rng.Int64N(int64(time.Hour))) - 5*time.Minute
 			rate := s.Rate(at)
@@ -137,7 +137,7 @@ func TestARateIsNeverLessThanNothingNorAboveItsBound(t *testing.T) {
 }
 
 func TestTheMeanIsThatOfTheLongRun(t *testing.T) {
-	eachShape(t, 50, func(t *testing.T, s Shape, _ *rand.Rand) {
+	eachShape(t, 20, func(t *testing.T, s Shape, _ *rand.Rand) {
 		from := s.Settled()
 		lasts := 10 * time.Hour
 		if p := s.period(); p > 0 {
@@ -149,7 +149,7 @@ func TestTheMeanIsThatOfTheLongRun(t *testing.T) {
 }
 
 func TestAfterIsTheInverseOfTheCount(t *testing.T) {
-	eachShape(t, 50, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 20, func(t *testing.T, s Shape, rng *rand.Rand) {
 		from := time.Duration(rng.Int64N(int64(10 * time.Minute)))
 		n := rng.Float64() * 20_000
 		at, ok := After(s, from, n)
@@ -173,7 +173,7 @@ func TestAfterIsTheInverseOfTheCount(t *testing.T) {
 }
 
 func TestBendsAreInOrderAndBetween(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, s Shape, rng *rand.Rand) {
 		from := time.Duration(rng.Int64N(int64(10 * time.Minute)))
 		to := from + time.Duration(rng.Int64N(int64(10*time.Minute)))
 		last := from
@@ -186,7 +186,7 @@ func TestBendsAreInOrderAndBetween(t *testing.T) {
 }
 
 func TestCompositionKeepsItsLaws(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, a Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, a Shape, rng *rand.Rand) {
 		b := anyShape(rng, 1)
 		const end = 7 * time.Minute
 		by := 0.2 + rng.Float64()*10
@@ -313,7 +313,7 @@ func BenchmarkRate(b *testing.B) {
 }
 
 func TestThePeakIsTheHighestRateThereIs(t *testing.T) {
-	eachShape(t, 200, func(t *testing.T, s Shape, rng *rand.Rand) {
+	eachShape(t, 120, func(t *testing.T, s Shape, rng *rand.Rand) {
 		from := time.Duration(rng.Int64N(int64(time.Minute)))
 		to := from + time.Second + time.Duration(rng.Int64N(int64(5*time.Minute)))
 		at, peak := PeakOf(s, from, to)

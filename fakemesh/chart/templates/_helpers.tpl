@@ -79,3 +79,70 @@ spec:
       {{- include "fakemesh.selector" (list $root (index . 1)) | nindent 6 }}
 {{- end }}
 {{- end }}
+
+{{/* A validating webhook that the Deployment linkerd-destination serves. Takes
+     a list: root, name of its Service, its values, the certificates that were
+     made here, API group, resources. */}}
+{{- define "fakemesh.validator" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $values := index . 2 -}}
+{{- $certificate := get (index . 3) $name -}}
+{{- $group := index . 4 -}}
+{{- if $certificate }}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: {{ $name }}-k8s-tls
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "fakemesh.labels" (list $root "destination") | nindent 4 }}
+type: kubernetes.io/tls
+data:
+  tls.crt: {{ $certificate.Cert | b64enc }}
+  tls.key: {{ $certificate.Key | b64enc }}
+{{- end }}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata:
+  name: {{ $name }}-webhook-config
+  labels:
+    {{- include "fakemesh.labels" (list $root "destination") | nindent 4 }}
+  {{- with $values.injectCaFrom }}
+  annotations:
+    cert-manager.io/inject-ca-from: {{ . }}
+  {{- end }}
+webhooks:
+- name: {{ $name }}.linkerd.io
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: {{ $root.Values.webhookFailurePolicy }}
+  timeoutSeconds: 10
+  namespaceSelector:
+    {{- toYaml $values.namespaceSelector | nindent 4 }}
+  rules:
+  - operations: [CREATE, UPDATE]
+    apiGroups: [{{ $group }}]
+    apiVersions: ["*"]
+    resources: [{{ index . 5 | join ", " }}]
+    scope: Namespaced
+  {{- if eq $group "policy.linkerd.io" }}
+  - operations: [CREATE, UPDATE]
+    apiGroups: [gateway.networking.k8s.io]
+    apiVersions: ["*"]
+    resources: [httproutes]
+    scope: Namespaced
+  {{- end }}
+  clientConfig:
+    service:
+      name: {{ $name }}
+      namespace: {{ $root.Release.Namespace }}
+      path: /
+    {{- if $values.caBundle }}
+    caBundle: {{ $values.caBundle | trim | b64enc }}
+    {{- else if $certificate }}
+    caBundle: {{ $certificate.Cert | b64enc }}
+    {{- end }}
+{{- end }}

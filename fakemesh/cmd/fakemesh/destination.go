@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"meshsim.dev/meshsim/fakemesh/admit"
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/destination"
 	"meshsim.dev/meshsim/fakemesh/injector"
@@ -114,7 +115,7 @@ func runInjector(ctx context.Context, o *options) error {
 		ConfigFile: *config, AnchorsFile: *roots, Cluster: client,
 		Owners: kubeapi.NewOwners(client), Recorder: events, Log: o.log,
 	}
-	certificate := injector.NewCertificate(*tlsDir)
+	certificate := admit.NewCertificate(*tlsDir)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}

@@ -57,14 +57,16 @@ type exitError struct {
 
 func commands() map[string]command {
 	return map[string]command{
-		"identity":    {"issue certificates to proxies", runIdentity},
-		"destination": {"tell proxies what is behind an address", runDestination},
-		"injector":    {"add the proxy to new pods", runInjector},
-		"proxy":       {"be a pod's proxy", runProxy},
-		"init":        {"redirect a pod's traffic through its proxy", runInit},
-		"await":       {"wait until the proxy is ready", runAwait},
-		"sleep":       {"hold back the proxy's end for some seconds", runSleep},
-		"version":     {"print the version", runVersion},
+		"identity":     {"issue certificates to proxies", runIdentity},
+		"destination":  {"tell proxies what is behind an address", runDestination},
+		"injector":     {"add the proxy to new pods", runInjector},
+		"policy":       {"tell proxies whom to let in, and refuse policies that make no sense", runPolicy},
+		"sp-validator": {"refuse ServiceProfiles that make no sense", runSPValidator},
+		"proxy":        {"be a pod's proxy", runProxy},
+		"init":         {"redirect a pod's traffic through its proxy", runInit},
+		"await":        {"wait until the proxy is ready", runAwait},
+		"sleep":        {"hold back the proxy's end for some seconds", runSleep},
+		"version":      {"print the version", runVersion},
 	}
 }
 
@@ -108,7 +110,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdout, st
 
 func usage(w io.Writer, all map[string]command) {
 	fmt.Fprintln(w, "fakemesh is a stand-in for Linkerd. Commands:")
-	for _, name := range []string{"identity", "destination", "injector", "proxy", "init", "await", "sleep", "version"} {
+	for _, name := range []string{"identity", "destination", "policy", "sp-validator", "injector", "proxy", "init", "await", "sleep", "version"} {
 		fmt.Fprintf(w, "  %-12s %s\n", name, all[name].about)
 	}
 }

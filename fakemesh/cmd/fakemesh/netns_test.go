@@ -28,6 +28,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/meshtest"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/policy"
 )
 
 // Two network namespaces stand for two pods, with the real rules and the real
@@ -119,13 +120,37 @@ func (fixed) Watch(req *meshapi.WatchRequest, stream meshapi.Destination_WatchSe
 	return nil
 }
 
+// told passes on rules as they come, to every proxy that asks.
+type told struct {
+	meshapi.UnimplementedPolicyServer
+	deny chan struct{} // closed when nobody is to be let in any more
+}
+
+func (p told) WatchInbound(req *meshapi.WatchInboundRequest, stream meshapi.Policy_WatchInboundServer) error {
+	d := policy.Defaults{Policy: policy.Default(req.DefaultPolicy)}
+	if err := stream.Send(d.Rules()); err != nil {
+		return err
+	}
+	select {
+	case <-stream.Context().Done():
+		return nil
+	case <-p.deny:
+	}
+	d.Policy = policy.Deny
+	if err := stream.Send(d.Rules()); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
 func nameOf(sa string) string {
 	return meshid.ID{ServiceAccount: sa, Namespace: "prod-app"}.Name("cluster.local")
 }
 
-// control serves identity and destination in this namespace, on the host's end
+// controlPlane serves identity, destination and policy in this namespace, on the host's end
 // of a third link.
-func control(t *testing.T, root *meshtest.CA, ip string) {
+func controlPlane(t *testing.T, root *meshtest.CA, ip string) (deny chan struct{}) {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key := root.Issue(t, "issuer", meshtest.Spec{}).PEM(t)
@@ -144,12 +169,16 @@ func control(t *testing.T, root *meshtest.CA, ip string) {
 	require.NoError(t, creds.Set(root.Leaf(t, nameOf("destination"), time.Hour)))
 	dsts := newGRPC(credentials.NewTLS(creds.Server()))
 	meshapi.RegisterDestinationServer(dsts, fixed{})
-	for port, s := range map[string]interface{ Serve(net.Listener) error }{"8080": ids, "8086": dsts} {
+	rules := newGRPC(credentials.NewTLS(creds.Server()))
+	deny = make(chan struct{})
+	meshapi.RegisterPolicyServer(rules, told{deny: deny})
+	for port, s := range map[string]interface{ Serve(net.Listener) error }{"8080": ids, "8086": dsts, "8090": rules} {
 		l, err := net.Listen("tcp4", net.JoinHostPort(ip, port))
 		require.NoError(t, err)
 		go func() { _ = s.Serve(l) }()
 	}
-	t.Cleanup(func() { ids.Stop(); dsts.Stop() })
+	t.Cleanup(func() { ids.Stop(); dsts.Stop(); rules.Stop() })
+	return deny
 }
 
 func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
@@ -176,7 +205,7 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	link("fmc", clientNS, clientIP+"/24", "fms", serverNS, serverIP+"/24")
 	link("fmhc", "", "10.77.1.1/30", "fmc0", clientNS, "10.77.1.2/30")
 	link("fmhs", "", "10.77.2.1/30", "fms0", serverNS, "10.77.2.2/30")
-	control(t, root, "0.0.0.0")
+	deny := controlPlane(t, root, "0.0.0.0")
 
 	binary := filepath.Join(t.TempDir(), "fakemesh")
 	sh(t, "go", "build", "-o", binary, ".")
@@ -193,6 +222,7 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 			contract.EnvLocalName + "=" + nameOf(name), contract.EnvTokenFile + "=" + token,
 			contract.EnvIdentityAddr + "=" + host + ":8080", contract.EnvIdentityName + "=" + nameOf("identity"),
 			contract.EnvDestinationAddr + "=" + host + ":8086", contract.EnvDestinationName + "=" + nameOf("destination"),
+			contract.EnvPolicyAddr + "=" + host + ":8090", contract.EnvPolicyName + "=" + nameOf("destination"),
 			contract.EnvTrustAnchors + "=" + anchors, contract.EnvDefaultPolicy + "=all-authenticated", contract.EnvPodIP + "=" + ip,
 			contract.EnvGracePeriod + "=2s", "GOMEMLIMIT=200MiB",
 		}, binary, "proxy")
@@ -217,6 +247,14 @@ func TestTheRealRulesAndTheRealProxyCarryMutualTLSBetweenTwoPods(t *testing.T) {
 	require.Contains(t, metrics, `client_id="`+nameOf("client")+`"`)
 	require.Contains(t, metrics, "inbound_http_authz_deny_total{")
 	require.Contains(t, metrics, `identity_cert_refresh_count 1`)
+
+	// The controller has the last word, in a proxy that runs already.
+	close(deny)
+	require.Eventually(t, func() bool {
+		return strings.HasPrefix(get(in(clientNS, self, "http://"+serverIP+":9090/")...), "403")
+	}, 5*time.Second, 50*time.Millisecond)
+	require.Contains(t, get(self, "http://10.77.2.2:4191/metrics"), "403", "monitoring is a client like others")
+	require.Contains(t, get(in(serverNS, self, "http://127.0.0.1:4191/metrics")...), `srv_name="deny"`)
 
 	pids := strings.Fields(sh(t, "ip", "netns", "pids", clientNS))
 	for _, pid := range pids {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 	"meshsim.dev/meshsim/fakemesh/proxy/relay"
 	"meshsim.dev/meshsim/fakemesh/proxy/serve"
@@ -26,7 +27,7 @@ func (i *Inbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no destination", http.StatusInternalServerError)
 		return
 	}
-	d := i.Policy.Request(c.who, c.dst.Port(), r)
+	d := i.rules(c).Request(c.who, r)
 	peer := c.peer()
 	peer.Srv, peer.Authz = d.Server, d.Authz
 	flow := metrics.Flow{Peer: peer, Authority: i.Metrics.Authority(r.Host), Route: d.Route}
@@ -34,19 +35,40 @@ func (i *Inbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		i.Metrics.Error(metrics.Inbound, e.Kind).Inc()
 		i.Log.Info("request failed", "port", c.dst.Port(), "client", c.who.Addr, "identity", c.who.Identity, "kind", e.Kind, "error", e.Err)
 	}
-	if !d.Allowed {
-		i.Metrics.Authz("inbound_http_authz_deny_total", peer, d.Route).Inc()
-		e := &relay.Error{Status: http.StatusForbidden, Kind: "unauthorized", Err: errDenied}
+	start := time.Now()
+	if e := i.judge(d, peer); e != nil {
 		fail(e)
-		start := time.Now()
-		end := relay.Write(w, r, e, false)
-		h := i.Metrics.HTTP(flow)
-		h.Request()
-		h.Response(end, time.Since(start))
+		i.answered(flow, relay.Write(w, r, e, false), start)
 		return
 	}
-	i.Metrics.Authz("inbound_http_authz_allow_total", peer, d.Route).Inc()
+	if end, redirected := relay.Redirect(w, r, d.Filters, d.Matched); redirected {
+		i.answered(flow, end, start)
+		return
+	}
+	d.Filters.Request(r.Header)
 	relay.Relay{W: w, R: r, Route: &route{i: i, c: c, r: r, flow: flow}, Fail: fail, ClientID: c.who.Identity}.Run()
+}
+
+// judge counts a decision, and is the answer to a request that is not let in.
+func (i *Inbound) judge(d policy.Decision, peer metrics.Peer) *relay.Error {
+	switch {
+	case d.NoRoute:
+		i.Metrics.Authz("inbound_http_route_not_found_total", peer, policy.Ref{}).Inc()
+		return &relay.Error{Status: http.StatusNotFound, Kind: "unexpected", Err: errNoRoute}
+	case !d.Allowed:
+		i.Metrics.Authz("inbound_http_authz_deny_total", peer, d.Route).Inc()
+		return &relay.Error{Status: http.StatusForbidden, Kind: "unauthorized", Err: errDenied}
+	default:
+		i.Metrics.Authz("inbound_http_authz_allow_total", peer, d.Route).Inc()
+		return nil
+	}
+}
+
+// answered counts a request that the application never saw.
+func (i *Inbound) answered(flow metrics.Flow, end metrics.Response, start time.Time) {
+	h := i.Metrics.HTTP(flow)
+	h.Request()
+	h.Response(end, time.Since(start))
 }
 
 // route tries the application: once, and once more when a connection that was

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
+	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/ports"
@@ -25,8 +27,8 @@ import (
 // Options of an Inbound.
 type Options struct {
 	Credentials    *meshtls.Credentials
-	Policy         *policy.Inbound
-	Opaque         ports.Set // ports whose bytes are not looked at
+	Policy         *policy.Inbound // to begin with; SetPolicy changes it
+	Opaque         ports.Set       // ports whose bytes are not looked at, where no Server says
 	Metrics        *metrics.Registry
 	Log            *slog.Logger
 	Port           uint16 // the proxy's own
@@ -39,13 +41,16 @@ type Options struct {
 // Inbound carries what others send to the application.
 type Inbound struct {
 	Options
-	server *serve.Server
-	apps   apps
+	server   *serve.Server
+	apps     apps
+	policy   atomic.Pointer[policy.Inbound]
+	sessions sessions
 }
 
 // New makes an Inbound.
 func New(o Options) *Inbound {
 	x := &Inbound{Options: o}
+	x.policy.Store(o.Policy)
 	x.server = serve.New(http.HandlerFunc(x.serveHTTP))
 	x.apps.dial = x.dial
 	return x
@@ -76,6 +81,15 @@ func (c *client) peer() metrics.Peer {
 	}
 }
 
+// rules are those of the client's port at this moment.
+func (i *Inbound) rules(c *client) *policy.Port { return i.policy.Load().Port(c.dst.Port()) }
+
+// opaque says whether bytes to the client's port are not looked at.
+func (i *Inbound) opaque(c *client) bool {
+	rules := i.rules(c)
+	return rules.Protocol == meshapi.PortRules_OPAQUE || rules.Builtin() && i.Opaque.Has(c.dst.Port())
+}
+
 // Handle takes one redirected connection over.
 func (i *Inbound) Handle(ctx context.Context, raw net.Conn) {
 	dst, err := i.OriginalDst(raw)
@@ -91,7 +105,7 @@ func (i *Inbound) Handle(ctx context.Context, raw net.Conn) {
 	if c.who.Addr == dst.Addr() || c.who.Addr.IsLoopback() {
 		c.noReason = metrics.ReasonLoopback
 	}
-	if dst.Port() != i.Port && i.Opaque.Has(dst.Port()) {
+	if dst.Port() != i.Port && i.opaque(c) {
 		// The server may be the first to speak: there may be nothing to look at.
 		i.forward(ctx, raw, c)
 		return
@@ -144,6 +158,10 @@ func (i *Inbound) secure(ctx context.Context, conn *detect.Conn, c *client) {
 		return
 	}
 	inner := detect.NewConn(secured)
+	if i.rules(c).Protocol == meshapi.PortRules_TLS {
+		i.forward(ctx, inner, c)
+		return
+	}
 	p, timedOut, err := inner.Detect(i.DetectTimeout)
 	if err != nil {
 		inner.Close()
@@ -170,6 +188,12 @@ func (i *Inbound) byProtocol(ctx context.Context, conn *detect.Conn, c *client, 
 	if timedOut {
 		i.Log.Info("protocol detection timed out", "after", i.DetectTimeout, "port", c.dst.Port())
 	}
+	switch i.rules(c).Protocol {
+	case meshapi.PortRules_TLS:
+		p = detect.Opaque
+	case meshapi.PortRules_HTTP1, meshapi.PortRules_HTTP2, meshapi.PortRules_GRPC:
+		p = detect.HTTP1 // the server sees by itself which
+	}
 	if p == detect.HTTP1 || p == detect.HTTP2 {
 		i.server.Serve(tcp.Meter(conn, i.Metrics.TCP(c.peer(), "src")), c)
 		return
@@ -177,14 +201,18 @@ func (i *Inbound) byProtocol(ctx context.Context, conn *detect.Conn, c *client, 
 	i.forward(ctx, conn, c)
 }
 
-// forward carries bytes to the application when the policy lets them.
+// forward carries bytes to the application for as long as the policy lets them.
 func (i *Inbound) forward(ctx context.Context, conn net.Conn, c *client) {
-	d := i.Policy.Connection(c.who)
+	s := i.sessions.begin(c, conn)
+	defer i.sessions.end(s)
+	d := i.rules(c).Connection(c.who)
 	peer := c.peer()
 	peer.Srv, peer.Authz = d.Server, d.Authz
 	if !d.Allowed {
-		i.Metrics.Authz("inbound_tcp_authz_deny_total", peer, policy.Ref{}).Inc()
-		i.Log.Info("connection denied", "client", c.who.Addr, "identity", c.who.Identity, "port", c.dst.Port())
+		if i.sessions.end(s) {
+			i.Metrics.Authz("inbound_tcp_authz_deny_total", peer, policy.Ref{}).Inc()
+		}
+		i.Log.Info("connection denied", "client", c.who.Addr, "identity", c.who.Identity, "port", c.dst.Port(), "server", d.Server.Name)
 		conn.Close()
 		return
 	}
@@ -209,4 +237,7 @@ func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error
 	return c, nil
 }
 
-var errDenied = errors.New("unauthorized request on route")
+var (
+	errDenied  = errors.New("unauthorized request on route")
+	errNoRoute = errors.New("no route found for request")
+)

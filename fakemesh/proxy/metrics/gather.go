@@ -47,6 +47,7 @@ func (r *Registry) Gather() ([]*dto.MetricFamily, error) {
 	r.errors.each(before, func(*Count) bool { return false }, func(k errorKey, c *Count) {
 		out.counter(k.direction+"_http_errors_total", c.n.Load(), pairs("error", k.kind))
 	})
+	r.routeBackends(out, before)
 	r.process(out)
 	names := slices.Sorted(maps.Keys(out))
 	list := make([]*dto.MetricFamily, len(names))
@@ -189,10 +190,13 @@ var helps = map[string]string{
 	"tcp_write_bytes_total":                      "Bytes written to the peer.",
 	"inbound_http_authz_allow_total":             "Requests that the policy let in.",
 	"inbound_http_authz_deny_total":              "Requests that the policy refused.",
+	"inbound_http_route_not_found_total":         "Requests that matched no route of their server.",
 	"inbound_tcp_authz_allow_total":              "Connections that the policy let in.",
 	"inbound_tcp_authz_deny_total":               "Connections that the policy refused.",
+	"inbound_tcp_authz_terminate_total":          "Connections that were cut off when the policy no longer let them in.",
 	"inbound_http_errors_total":                  "Responses that the inbound side made up.",
 	"outbound_http_errors_total":                 "Responses that the outbound side made up.",
+	"outbound_http_route_backend_requests_total": "Requests that were sent to a backend of a route.",
 	"outbound_http_balancer_endpoints":           "Endpoints of a balancer by state.",
 	"identity_cert_expiration_timestamp_seconds": "When the certificate in use ends.",
 	"identity_cert_refresh_count":                "Certificates obtained so far.",

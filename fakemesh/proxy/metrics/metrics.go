@@ -146,6 +146,7 @@ type Registry struct {
 	tcp    table[tcpKey, TCP]
 	authz  table[authzKey, Count]
 	errors table[errorKey, Count]
+	routes table[RouteBackend, Count]
 	info   Info
 
 	authMu      sync.RWMutex

@@ -30,10 +30,14 @@ const FailFast = 3 * time.Second
 // ctx ends. It survives outages of the control plane by itself.
 type Watch func(ctx context.Context, addr netip.AddrPort, update func(*meshapi.Destinations))
 
+// WatchRoutes reports the routes of an address in the same way.
+type WatchRoutes func(ctx context.Context, addr netip.AddrPort, update func(*meshapi.OutboundRules))
+
 // Options of an Outbound.
 type Options struct {
 	Credentials    *meshtls.Credentials
 	Watch          Watch
+	WatchRoutes    WatchRoutes // nil: there are none
 	Metrics        *metrics.Registry
 	Log            *slog.Logger
 	PodIP          netip.Addr
@@ -79,6 +83,7 @@ func (o *Outbound) begin(t *target) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
 	t.used.Store(time.Now().Unix())
+	t.routing.watch = func() { o.WatchRoutes(ctx, t.addr, func(r *meshapi.OutboundRules) { o.setRoutes(t, r) }) }
 	go o.Watch(ctx, t.addr, func(d *meshapi.Destinations) { t.update(d, o.endpoint, o.Metrics) })
 }
 
@@ -213,13 +218,24 @@ func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no destination", http.StatusInternalServerError)
 		return
 	}
+	fail := func(e *relay.Error) {
+		o.Metrics.Error(metrics.Outbound, e.Kind).Inc()
+		o.Log.Info("request failed", "dst", t.addr, "kind", e.Kind, "error", e.Err)
+	}
+	deadline := time.Now().Add(FailFast)
+	to, done, e := o.choose(t, w, r, deadline)
+	if e != nil {
+		fail(e)
+		relay.Write(w, r, e, false)
+		return
+	}
+	defer done()
+	if to.t == nil {
+		return // it is answered
+	}
 	relay.Relay{
-		W: w, R: r,
-		Route: &route{t: t, r: r, o: o, deadline: time.Now().Add(FailFast), isHTTP2: r.ProtoMajor == 2},
-		Fail: func(e *relay.Error) {
-			o.Metrics.Error(metrics.Outbound, e.Kind).Inc()
-			o.Log.Info("request failed", "dst", t.addr, "kind", e.Kind, "error", e.Err)
-		},
+		W: to.w, R: to.r, Fail: fail,
+		Route: &route{t: to.t, r: to.r, o: o, deadline: deadline, isHTTP2: r.ProtoMajor == 2},
 	}.Run()
 }
 

@@ -23,6 +23,7 @@ type target struct {
 	known     chan struct{} // closed with the first answer
 	once      sync.Once
 	cancel    context.CancelFunc
+	routing   routing
 
 	conns atomic.Int64 // of the application
 	used  atomic.Int64 // unix seconds
@@ -99,7 +100,7 @@ func (ts *targets) get(addr netip.AddrPort, begin func(*target)) *target {
 		if len(ts.byKey) >= maxTargets {
 			return nil
 		}
-		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{})}
+		t = &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{}), routing: newRouting()}
 		if ts.byKey == nil {
 			ts.byKey = map[netip.AddrPort]*target{}
 		}
@@ -115,20 +116,35 @@ func (t *target) release() {
 	t.conns.Add(-1)
 }
 
-// sweep forgets addresses that nobody has dialled for long.
+// idle says whether nobody has dialled the address for long.
+func (t *target) idle(now time.Time) bool {
+	keep := forgetOthers
+	if t.state.Load().GetKind() != meshapi.Destinations_UNKNOWN {
+		keep = forgetKnown
+	}
+	return t.conns.Load() == 0 && now.Sub(time.Unix(t.used.Load(), 0)) >= keep
+}
+
+// sweep forgets addresses that nobody has dialled for long, and that no route
+// of one that was dialled leads to: a canary that gets few requests stays known.
 func (ts *targets) sweep(now time.Time, m *metrics.Registry) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	for addr, t := range ts.byKey {
-		keep := forgetOthers
-		if t.state.Load().GetKind() != meshapi.Destinations_UNKNOWN {
-			keep = forgetKnown
-		}
-		if t.conns.Load() > 0 || now.Sub(time.Unix(t.used.Load(), 0)) < keep {
+	wanted := map[*target]bool{}
+	for _, t := range ts.byKey {
+		if t.idle(now) {
 			continue
 		}
-		delete(ts.byKey, addr)
-		t.close(m)
+		wanted[t] = true
+		for _, b := range t.routing.backends() {
+			wanted[b] = true
+		}
+	}
+	for addr, t := range ts.byKey {
+		if !wanted[t] {
+			delete(ts.byKey, addr)
+			t.close(m)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	codeCanceled          = 1
 	codeUnknown           = 2
 	codeDeadlineExceeded  = 4
+	codeNotFound          = 5
 	codePermissionDenied  = 7
 	codeResourceExhausted = 8
 	codeInternal          = 13
@@ -71,6 +72,8 @@ func grpcCode(status int) int {
 	switch status {
 	case http.StatusForbidden:
 		return codePermissionDenied
+	case http.StatusNotFound:
+		return codeNotFound
 	case http.StatusGatewayTimeout:
 		return codeDeadlineExceeded
 	case http.StatusBadGateway, http.StatusServiceUnavailable:

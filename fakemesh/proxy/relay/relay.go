@@ -330,7 +330,7 @@ func copyBody(w http.ResponseWriter, body io.Reader) error {
 
 // brokeOff ends a response whose head is sent already.
 func (x Relay) brokeOff(err error, leg Leg, end metrics.Response, isGRPC bool, start time.Time) {
-	gone := errors.Is(err, errClient) || x.R.Context().Err() != nil
+	gone := errors.Is(err, errClient) || errors.Is(x.R.Context().Err(), context.Canceled)
 	if gone {
 		if isGRPC {
 			end.GRPCStatus = "1"
@@ -357,7 +357,10 @@ func (x Relay) brokeOff(err error, leg Leg, end metrics.Response, isGRPC bool, s
 // grpcFromReset is gRPC's code for how HTTP/2 ended a stream.
 func grpcFromReset(err error) int {
 	var stream http2.StreamError
-	if !errors.As(err, &stream) {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return codeDeadlineExceeded
+	case !errors.As(err, &stream):
 		return codeUnavailable
 	}
 	switch stream.Code {

@@ -1,4 +1,4 @@
-package injector
+package admit
 
 import (
 	"crypto/tls"

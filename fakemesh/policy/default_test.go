@@ -2,10 +2,13 @@ package policy
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/fakemesh/meshapi"
 )
 
 func TestTheFiveDefaultPolicies(t *testing.T) {
@@ -27,55 +30,66 @@ func TestTheFiveDefaultPolicies(t *testing.T) {
 		Deny:                   {false, false, false, false, true},
 	} {
 		t.Run(string(policy), func(t *testing.T) {
-			in := &Inbound{Default: policy, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+			in := compiled(t, Defaults{Policy: policy, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}.Rules())
 			for i, c := range clients {
-				d := in.Connection(c)
+				d := in.Port(9090).Connection(c)
 				require.Equal(t, want[i], d.Allowed, "%v", c)
 				require.Equal(t, Ref{Kind: "default", Name: string(policy)}, d.Server)
 				switch {
 				case !want[i]:
 					require.Zero(t, d.Authz)
-				case i == 4:
+				case i == 4 && policy != AllUnauthenticated:
 					require.Equal(t, "localhost", d.Authz.Name)
 				default:
 					require.Equal(t, string(policy), d.Authz.Name)
 				}
-				r, _ := http.NewRequest(http.MethodPost, "http://x/orders", nil)
-				require.Equal(t, want[i], in.Request(c, 9090, r).Allowed, "%v", c)
+				r := httptest.NewRequest(http.MethodPost, "http://x/orders", nil)
+				require.Equal(t, want[i], in.Port(9090).Request(c, r).Allowed, "%v", c)
 			}
 		})
 	}
 }
 
+func compiled(t testing.TB, rules *meshapi.InboundRules) *Inbound {
+	t.Helper()
+	in, err := Compile(rules)
+	require.NoError(t, err)
+	return in
+}
+
 func TestProbesAreLetInWhateverThePolicy(t *testing.T) {
-	in := &Inbound{Default: Deny, Probes: []Probe{{8081, "/healthz"}, {8081, "/readyz?full=1"}}}
-	kubelet := Client{Addr: netip.MustParseAddr("172.18.0.2")}
+	in := compiled(t, Defaults{
+		Policy: Deny, Probes: []Probe{{8081, "/healthz"}, {8081, "/readyz?full=1"}, {8082, "/"}},
+		ProbeNetworks: []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")},
+	}.Rules())
 	for name, tc := range map[string]struct {
-		method, target string
-		port           uint16
-		want           bool
+		from, method, target string
+		port                 uint16
+		want                 bool
 	}{
-		"a liveness probe":                  {"GET", "/healthz", 8081, true},
-		"a readiness probe with its query":  {"GET", "/readyz?full=1", 8081, true},
-		"the path on another port":          {"GET", "/healthz", 9090, false},
-		"another path":                      {"GET", "/orders", 8081, false},
-		"a path below":                      {"GET", "/healthz/x", 8081, false},
-		"a write to the path":               {"POST", "/healthz", 8081, false},
-		"the path hidden in a longer query": {"GET", "/orders?/healthz", 8081, false},
+		"a liveness probe":                  {"172.18.0.2", "GET", "/healthz", 8081, true},
+		"a readiness probe with its query":  {"172.18.0.2", "GET", "/readyz?full=1", 8081, true},
+		"a probe of the root":               {"172.18.0.2", "GET", "/", 8082, true},
+		"from another network":              {"10.1.2.3", "GET", "/healthz", 8081, false},
+		"the path on another port":          {"172.18.0.2", "GET", "/healthz", 9090, false},
+		"another path":                      {"172.18.0.2", "GET", "/orders", 8081, false},
+		"a path below":                      {"172.18.0.2", "GET", "/healthz/x", 8081, false},
+		"another spelling of the path":      {"172.18.0.2", "GET", "/%68ealthz", 8081, false},
+		"a write to the path":               {"172.18.0.2", "POST", "/healthz", 8081, false},
+		"the path hidden in a longer query": {"172.18.0.2", "GET", "/orders?/healthz", 8081, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, err := http.NewRequest(tc.method, "http://x"+tc.target, nil)
-			require.NoError(t, err)
-			d := in.Request(kubelet, tc.port, r)
+			r := httptest.NewRequest(tc.method, tc.target, nil)
+			d := in.Port(tc.port).Request(Client{Addr: netip.MustParseAddr(tc.from)}, r)
 			require.Equal(t, tc.want, d.Allowed)
+			require.False(t, d.NoRoute)
 			if tc.want {
 				require.Equal(t, "probe", d.Route.Name)
 				require.Equal(t, "probe", d.Authz.Name)
-			} else {
-				require.Equal(t, "default", d.Route.Name)
 			}
 		})
 	}
+	require.False(t, in.Port(8081).Connection(Client{Addr: netip.MustParseAddr("172.18.0.2")}).Allowed)
 }
 
 func TestUnknownPoliciesAreRefusedWithTheKnown(t *testing.T) {
