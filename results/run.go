@@ -88,7 +88,13 @@ type Traffic struct {
 	RealPerDay   int           `json:"realPerDay"`
 	LaunchPerDay int           `json:"launchPerDay"`
 	CompressTo   time.Duration `json:"compressToNs"` // how long one day lasts
-	Timeout      time.Duration `json:"timeoutNs"`    // of one request
+	// Shape says in words what was sent in the launch day's place, with its mean
+	// requests a second at scale 1 and how many times as fast as in the real shop
+	// time went by; "" for the launch day.
+	Shape    string        `json:"shape,omitempty"`
+	MeanRate float64       `json:"meanRate,omitempty"`
+	Faster   float64       `json:"faster,omitempty"`
+	Timeout  time.Duration `json:"timeoutNs"` // of one request
 	// MaxLate is how long after its scheduled instant a request may be sent.
 	MaxLate time.Duration `json:"maxLateNs"`
 	// MaxLateShare (0–1) is the share of late requests above which latency

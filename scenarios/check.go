@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -49,8 +50,15 @@ func (r *reader) checkTraffic(t Traffic) {
 
 func (r *reader) checkPhases(s *Scenario) {
 	seen := map[string]bool{}
+	rates := s.Spec.Traffic.Rates()
+	var from time.Duration
 	for i, p := range s.Spec.Phases {
 		at := r.phases[i]
+		lasts := until(p, rates, from)
+		if from < longestFor && lasts >= longestFor {
+			r.fail(at, "phase %q waits for %d requests, which this traffic does not bring in any time", p.Name, p.Until.Requests)
+		}
+		from = min(from+lasts, longestFor)
 		if p.Name != "" && seen[p.Name] {
 			r.fail(at, "two phases are named %q", p.Name)
 		}
@@ -152,8 +160,8 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 	case budget.VaultUnsealed:
 		r.wantStep(b, at, seen, vaultRestarted)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
-		if s.Spec.Traffic.Mix["order"] == 0 {
-			r.fail(at, "budget %q: the mix has no order traffic", b.Text)
+		if !s.Spec.Traffic.Sends("order") {
+			r.fail(at, "budget %q: the %s has no order traffic", b.Text, s.Spec.Traffic.source())
 		}
 	}
 }

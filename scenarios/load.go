@@ -182,7 +182,10 @@ func (r *reader) shop(n *yaml.Node, s *Shop) {
 
 func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 	r.traffic = n
+	var given, replay *yaml.Node
 	r.mapping(n, "traffic", map[string]field{
+		"shape":  func(n *yaml.Node) { given = n },
+		"replay": func(n *yaml.Node) { replay = n },
 		"day": func(n *yaml.Node) {
 			r.mapping(n, "day", map[string]field{
 				"requests":       r.integer("requests", 1, 1_000_000_000, &t.Day.Requests),
@@ -207,6 +210,21 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 			r.mapping(n, "mix", fields)
 		},
 	})
+	// a shape's defaults are the day's, wherever that is written
+	shapes := &shapeReader{decoder: &r.decoder, traffic: *t, dir: filepath.Dir(r.source)}
+	if given != nil {
+		t.Shape = shapes.shape(given)
+	}
+	if replay == nil {
+		return
+	}
+	if given != nil {
+		r.fail(replay, "traffic has a shape or a replay, not both")
+	}
+	if r.mix != nil {
+		r.fail(r.mix, "traffic has a mix or a replay, which brings its own routes, not both")
+	}
+	t.Replay = shapes.replay(replay)
 }
 
 func (r *reader) phase(n *yaml.Node, s *Spec) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -11,6 +12,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/scenarios/budget"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // Plan is what a scenario will send and how long that takes at least. Steps
@@ -18,6 +20,7 @@ import (
 type Plan struct {
 	Phases  []PhasePlan
 	AtLeast time.Duration
+	Ends    time.Duration // AtLeast, not rounded
 	// Requests is how many are sent at least.
 	Requests int
 }
@@ -30,19 +33,24 @@ type PhasePlan struct {
 	Requests   int           // at least
 	Needed     int           // to be conclusive; 0 when not judged
 	RealPerDay int           // what the shop would see in a day at this scale
-	Rate       float64       // requests a second, the compressed day's mean
-	AtLeast    time.Duration // how long the traffic takes
+	Rate       float64       // requests a second, the traffic's mean at this scale
+	From       time.Duration // when the phase begins, at the earliest
+	AtLeast    time.Duration // how long the traffic takes, from then
 }
 
 // Plan works out what the scenario will send.
 func (s *Scenario) Plan() Plan {
 	var plan Plan
 	t := s.Spec.Traffic
+	rates, faster := t.Rates(), t.Faster()
+	var from time.Duration
 	for _, p := range s.Spec.Phases {
-		rate, lasts := t.MeanRate(p.Scale), s.expected(p)
+		lasts := until(p, rates, from)
+		rate := rates.Mean() * p.Scale
 		one := PhasePlan{
-			Name: p.Name, Judged: p.Judged, Rate: rate, AtLeast: lasts.Round(time.Second),
-			Requests: max(p.Until.Requests, int(rate*lasts.Seconds())), RealPerDay: int(float64(t.Day.LaunchRequests) * p.Scale),
+			Name: p.Name, Judged: p.Judged, Rate: rate, From: from, AtLeast: lasts.Round(time.Second),
+			Requests:   max(p.Until.Requests, int(p.Scale*rates.Count(from, from+lasts))),
+			RealPerDay: int(math.Round(rate / faster * (24 * time.Hour).Seconds())),
 		}
 		if p.Judged {
 			one.Needed = budget.Needed(s.Spec.Budgets, p.Name)
@@ -51,10 +59,21 @@ func (s *Scenario) Plan() Plan {
 			one.Steps = append(one.Steps, step.String())
 		}
 		plan.Phases = append(plan.Phases, one)
-		plan.AtLeast += one.AtLeast
+		from = min(from+lasts, longestFor)
 		plan.Requests += one.Requests
 	}
+	plan.Ends, plan.AtLeast = from, from.Round(time.Second)
 	return plan
+}
+
+// until returns how long a phase that begins at from waits for its requests and
+// its time, ten years when they never come.
+func until(p Phase, rates shape.Shape, from time.Duration) time.Duration {
+	end, ok := shape.After(shape.Scale(rates, p.Scale), from, float64(p.Until.Requests))
+	if !ok || p.Until.AtLeast >= longestFor {
+		return longestFor
+	}
+	return max(p.Until.AtLeast, end-from)
 }
 
 // Explain writes what the scenario does, sends and judges.
@@ -63,8 +82,14 @@ func (s *Scenario) Explain(w io.Writer) error {
 	plan, t := s.Plan(), s.Spec.Traffic
 	fmt.Fprintf(&b, "%s: %s\n\n", s.Metadata.Name, s.Metadata.Description)
 	fmt.Fprintf(&b, "Topology %s, seed %d.\n", s.Spec.Topology, s.Spec.Seed)
-	fmt.Fprintf(&b, "A launch day of %d requests (an ordinary one has %d) is replayed in %s:\n", t.Day.LaunchRequests, t.Day.Requests, t.CompressTo)
-	fmt.Fprintf(&b, "%.1f requests a second on average at scale 1, %.0f times the real rate.\n", t.MeanRate(1), (24*time.Hour).Seconds()/t.CompressTo.Seconds())
+	if t.Shape == nil && t.Replay == nil {
+		fmt.Fprintf(&b, "A launch day of %d requests (an ordinary one has %d) is replayed in %s:\n", t.Day.LaunchRequests, t.Day.Requests, t.CompressTo)
+	} else {
+		for _, line := range wrap("Traffic: "+t.Rates().String()+":", 100) {
+			fmt.Fprintln(&b, line)
+		}
+	}
+	fmt.Fprintf(&b, "%.1f requests a second on average at scale 1, %.0f times the real rate.\n", t.MeanRate(1), t.Faster())
 	fmt.Fprintf(&b, "At least %d requests in %s; steps that take longer prolong it.\n\nPhases\n", plan.Requests, plan.AtLeast)
 	table := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "  NAME\tJUDGED\tREQUESTS\tNEEDED\tREAL A DAY\tSENT A SECOND\tAT LEAST")

@@ -6,12 +6,14 @@ package scenarios
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // APIVersion and Kind begin every scenario file.
@@ -64,6 +66,10 @@ type Traffic struct {
 	MaxLateShare float64       // 0–1, default 0.01; more late ones leave latency inconclusive
 	// Mix weighs the routes; default as in mtls-rollout.
 	Mix map[string]int
+	// Shape is the rate over time; nil for the launch day of Day in CompressTo.
+	Shape shape.Shape
+	// Replay, when it is not nil, takes the place of Shape and Mix.
+	Replay *Replay
 }
 
 // Day is a day of the real shop.
@@ -89,22 +95,73 @@ type Until struct {
 	AtLeast  time.Duration
 }
 
-// MeanRate returns the requests a second that the day has on average at scale.
-func (t Traffic) MeanRate(scale float64) float64 {
-	return float64(t.Day.LaunchRequests) * scale / t.CompressTo.Seconds()
+// Rates returns the rate over time at scale 1, from the first phase's begin.
+func (t Traffic) Rates() shape.Shape {
+	switch {
+	case t.Replay != nil:
+		return t.Replay.shape()
+	case t.Shape != nil:
+		return t.Shape
+	default:
+		return shape.LaunchDay(t.Day.Requests, t.Day.LaunchRequests, t.CompressTo)
+	}
+}
+
+// MeanRate returns the requests a second that there are on average in the long
+// run at scale.
+func (t Traffic) MeanRate(scale float64) float64 { return t.Rates().Mean() * scale }
+
+// Faster is how many times as fast as in the real shop time goes by.
+func (t Traffic) Faster() float64 {
+	if t.Replay != nil {
+		return t.Replay.Recording.Period().Seconds() / t.Replay.CompressTo.Seconds()
+	}
+	return (24 * time.Hour).Seconds() / t.CompressTo.Seconds()
+}
+
+// short is how long something real lasts when days are compressed, a second at
+// least.
+func (t Traffic) short(real time.Duration) time.Duration {
+	return max(time.Duration(float64(real)/t.Faster()), time.Second)
+}
+
+// source is where the requests' routes come from.
+func (t Traffic) source() string {
+	if t.Replay != nil {
+		return "replay"
+	}
+	return "mix"
+}
+
+// Sends tells whether there are requests of a route.
+func (t Traffic) Sends(route string) bool {
+	if t.Replay != nil {
+		return slices.Contains(t.Replay.Routes(), route)
+	}
+	return t.Mix[route] > 0
 }
 
 // HoldLimit returns how long a phase may wait for its requests after its steps
 // are done: far longer than it should take, so that only a starving phase ends
 // by it.
 func (s *Scenario) HoldLimit(p Phase) time.Duration {
-	return 2*s.expected(p) + s.Spec.Traffic.CompressTo + time.Minute
+	takes := s.expected(p)
+	for _, planned := range s.Plan().Phases {
+		if planned.Name == p.Name {
+			takes = max(takes, planned.AtLeast)
+		}
+	}
+	return min(2*takes, longestFor) + s.Spec.Traffic.CompressTo + time.Minute
 }
 
-// expected returns how long the phase takes when its steps take no time.
+// expected returns how long the phase takes at the mean rate when its steps
+// take no time.
 func (s *Scenario) expected(p Phase) time.Duration {
+	if p.Until.Requests == 0 {
+		return p.Until.AtLeast
+	}
 	sending := float64(p.Until.Requests) / s.Spec.Traffic.MeanRate(p.Scale)
-	return max(p.Until.AtLeast, time.Duration(sending*float64(time.Second)))
+	return max(p.Until.AtLeast, time.Duration(min(sending, longestFor.Seconds())*float64(time.Second)))
 }
 
 // BudgetLines returns the budgets as they were written.
@@ -119,10 +176,17 @@ func (s *Scenario) BudgetLines() []string {
 // RecordedTraffic returns the traffic as a run's record keeps it.
 func (s *Scenario) RecordedTraffic() results.Traffic {
 	t := s.Spec.Traffic
-	return results.Traffic{
+	recorded := results.Traffic{
 		RealPerDay: t.Day.Requests, LaunchPerDay: t.Day.LaunchRequests, CompressTo: t.CompressTo,
 		Timeout: t.Timeout, MaxLate: t.MaxLate, MaxLateShare: t.MaxLateShare, Mix: t.Mix,
 	}
+	if t.Shape != nil || t.Replay != nil {
+		recorded.Shape, recorded.MeanRate, recorded.Faster = t.Rates().String(), t.MeanRate(1), t.Faster()
+	}
+	if t.Replay != nil {
+		recorded.Mix = nil
+	}
+	return recorded
 }
 
 // Judged returns the names of the judged phases.

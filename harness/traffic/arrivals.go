@@ -3,6 +3,8 @@ package traffic
 import (
 	"math/rand/v2"
 	"time"
+
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // grain is how often the scale is read: a new one is in force a grain later.
@@ -13,7 +15,8 @@ const grain = 50 * time.Millisecond
 // even one. With the same seed and the same scales it is the same process,
 // however it is read. It is not safe for concurrent use.
 type Arrivals struct {
-	shape Shape
+	shape shape.Shape
+	bound float64 // of the shape's rate
 	share float64
 	scale func(at time.Duration) float64
 	rng   *rand.Rand
@@ -26,8 +29,8 @@ type Arrivals struct {
 // NewArrivals returns the stream with the given number. share is its part of
 // the shape's rate; scale multiplies the rate at an instant, where 0 or less
 // is silence.
-func NewArrivals(shape Shape, share float64, seed, stream uint64, scale func(at time.Duration) float64) *Arrivals {
-	a := &Arrivals{shape: shape, share: share, scale: scale, rng: rand.New(rand.NewPCG(seed, mix64(stream)))}
+func NewArrivals(s shape.Shape, share float64, seed, stream uint64, scale func(at time.Duration) float64) *Arrivals {
+	a := &Arrivals{shape: s, bound: s.Bound(), share: share, scale: scale, rng: rand.New(rand.NewPCG(seed, mix64(stream)))}
 	a.left = a.rng.ExpFloat64()
 	return a
 }
@@ -47,7 +50,7 @@ func (a *Arrivals) Next(horizon time.Duration) (at time.Duration, ok bool) {
 		if !a.candidate(end) {
 			continue
 		}
-		if a.rng.Float64()*a.shape.Bound() < a.shape.Rate(a.at) {
+		if a.rng.Float64()*a.bound < a.shape.Rate(a.at) {
 			return a.at, true
 		}
 	}
@@ -56,7 +59,7 @@ func (a *Arrivals) Next(horizon time.Duration) (at time.Duration, ok bool) {
 // candidate goes on to the even process's next candidate, or to end and
 // returns false when that comes first.
 func (a *Arrivals) candidate(end time.Duration) bool {
-	rate := a.share * a.now * a.shape.Bound() / float64(time.Second) // a nanosecond
+	rate := a.share * a.now * a.bound / float64(time.Second) // a nanosecond
 	room := rate * float64(end-a.at)
 	if a.left >= room {
 		a.left -= room

@@ -6,7 +6,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/scenarios/shape"
 )
+
+const day = 90 * time.Second
 
 func steady(scale float64) func(time.Duration) float64 {
 	return func(time.Duration) float64 { return scale }
@@ -33,9 +37,9 @@ func until(a *Arrivals, end, step time.Duration) []time.Duration {
 }
 
 func TestTheSameSeedIsTheSameDayHoweverItIsRead(t *testing.T) {
-	shape := NewShape(1000, 5000, day)
+	launch := shape.LaunchDay(1000, 5000, day)
 	at := func(seed, stream uint64, step time.Duration) []time.Duration {
-		return until(NewArrivals(shape, 1, seed, stream, steady(1)), day, step)
+		return until(NewArrivals(launch, 1, seed, stream, steady(1)), day, step)
 	}
 	want := at(5000, 0, day)
 	require.Equal(t, want, at(5000, 0, 7*time.Millisecond))
@@ -48,21 +52,21 @@ func TestTheSameSeedIsTheSameDayHoweverItIsRead(t *testing.T) {
 }
 
 func TestArrivalsFollowTheShape(t *testing.T) {
-	shape := NewShape(1000, 5000, day)
+	launch := shape.LaunchDay(1000, 5000, day)
 	const days, parts = 20, 18
 	var got [parts]float64
-	for _, at := range until(NewArrivals(shape, 1, 1, 0, steady(1)), days*day, time.Second) {
+	for _, at := range until(NewArrivals(launch, 1, 1, 0, steady(1)), days*day, time.Second) {
 		got[at%day*parts/day]++
 	}
 	for i := range parts {
 		from := day * time.Duration(i) / parts
-		want := days * requestsIn(shape, from, from+day/parts)
+		want := days * launch.Count(from, from+day/parts)
 		require.InDelta(t, want, got[i], 4.5*math.Sqrt(want), "part %d", i) // a Poisson count's spread
 	}
 }
 
 func TestGapsAreExponential(t *testing.T) {
-	arrivals := until(NewArrivals(constantShape(100), 1, 2, 0, steady(1)), 500*time.Second, time.Second)
+	arrivals := until(NewArrivals(shape.Constant(100), 1, 2, 0, steady(1)), 500*time.Second, time.Second)
 	require.InDelta(t, 50_000, len(arrivals), 4.5*math.Sqrt(50_000))
 	var sum, squares, short float64
 	for i := 1; i < len(arrivals); i++ {
@@ -81,10 +85,10 @@ func TestGapsAreExponential(t *testing.T) {
 }
 
 func TestSharesAddUpToTheWhole(t *testing.T) {
-	shape := NewShape(1000, 5000, day)
+	launch := shape.LaunchDay(1000, 5000, day)
 	total := 0
 	for stream, share := range []float64{0.95, 0.03, 0.02} {
-		n := len(until(NewArrivals(shape, share, 5000, uint64(stream), steady(1)), 10*day, time.Second))
+		n := len(until(NewArrivals(launch, share, 5000, uint64(stream), steady(1)), 10*day, time.Second))
 		require.InDelta(t, 50_000*share, n, 4.5*math.Sqrt(50_000*share))
 		total += n
 	}
@@ -100,7 +104,7 @@ func TestAScaleIsInForceWithinAGrain(t *testing.T) {
 			}
 			return c.after
 		}
-		arrivals := until(NewArrivals(constantShape(100), 1, 3, 0, scale), 2*change, time.Second)
+		arrivals := until(NewArrivals(shape.Constant(100), 1, 3, 0, scale), 2*change, time.Second)
 		var before, after float64
 		for _, at := range arrivals {
 			if at < change {
@@ -115,14 +119,14 @@ func TestAScaleIsInForceWithinAGrain(t *testing.T) {
 }
 
 func TestTheRateAtAnInstantIsTheMeantOne(t *testing.T) {
-	shape := NewShape(1000, 5000, day)
-	a := NewArrivals(shape, 0.5, 1, 0, steady(2))
-	require.InDelta(t, shape.Rate(day/2), a.Rate(day/2), 1e-9)
-	require.Zero(t, NewArrivals(shape, 1, 1, 0, steady(-1)).Rate(day/2))
+	launch := shape.LaunchDay(1000, 5000, day)
+	a := NewArrivals(launch, 0.5, 1, 0, steady(2))
+	require.InDelta(t, launch.Rate(day/2), a.Rate(day/2), 1e-9)
+	require.Zero(t, NewArrivals(launch, 1, 1, 0, steady(-1)).Rate(day/2))
 }
 
 func BenchmarkArrivals(b *testing.B) {
-	a := NewArrivals(NewShape(1000, 5000, day), 1, 1, 0, steady(1))
+	a := NewArrivals(shape.LaunchDay(1000, 5000, day), 1, 1, 0, steady(1))
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, ok := a.Next(math.MaxInt64); !ok {

@@ -13,6 +13,7 @@ import (
 
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 // A calibration is short, and faster than the traffic of a day at scale 2.
@@ -73,7 +74,10 @@ func calibrate(ctx context.Context, addr string) (results.Calibration, error) {
 	if err != nil {
 		return results.Calibration{}, err
 	}
-	s := start(ctx, o, plan, constantShape(calibrationRate))
+	s, err := start(ctx, o, plan, drawn(shape.Constant(calibrationRate), o.Seed, o.Scale))
+	if err != nil {
+		return results.Calibration{}, err
+	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(calibrationWarmUp + calibrationLasts):

@@ -15,7 +15,7 @@ import (
 // itself, so that a stop or a new scale is heeded in the middle of a wait. It
 // paces one sender, which calls Pace from one goroutine.
 type pacer struct {
-	arrivals *Arrivals
+	schedule schedule
 	desk     *desk
 	began    time.Time     // the schedule's zero
 	stop     chan struct{} // closed to end the schedule
@@ -31,23 +31,23 @@ var (
 func (p *pacer) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
 	for {
 		now := time.Since(p.began)
-		at, ok := p.arrivals.Next(now)
+		a, ok := p.schedule.next(now)
 		if !ok { // nothing more in this grain
-			at = now.Truncate(grain) + grain
+			a.at = now.Truncate(grain) + grain
 		}
-		if !p.until(at) {
-			p.close(at, ok)
+		if !p.until(a.at) {
+			p.close(a, ok)
 			return 0, true
 		}
 		if ok {
-			p.desk.open(at)
+			p.desk.open(a)
 			return 0, false
 		}
 	}
 }
 
 // Rate returns the requests a second that are meant at an instant.
-func (p *pacer) Rate(elapsed time.Duration) float64 { return p.arrivals.Rate(elapsed) }
+func (p *pacer) Rate(elapsed time.Duration) float64 { return p.schedule.Rate(elapsed) }
 
 // until waits for an instant of the schedule; false when stopped before.
 func (p *pacer) until(at time.Duration) bool {
@@ -71,21 +71,20 @@ func (p *pacer) until(at time.Duration) bool {
 }
 
 // close accounts for what was due before the stop and never left, because the
-// sender was behind: at, if it is an arrival, and those after it.
-func (p *pacer) close(at time.Duration, arrival bool) {
+// sender was behind: a, if it is an arrival, and those after it.
+func (p *pacer) close(a arrival, ok bool) {
 	end := p.stopped()
 	for {
-		if arrival && at <= end {
-			p.desk.skip(at)
+		if ok && a.at <= end {
+			p.desk.skip(a)
 		}
-		if at > end {
+		if a.at > end {
 			return
 		}
-		next, ok := p.arrivals.Next(end)
+		a, ok = p.schedule.next(end)
 		if !ok {
 			return
 		}
-		at, arrival = next, true
 	}
 }
 
@@ -95,9 +94,8 @@ type desk struct {
 	stream  uint64 // this sender's number …
 	streams uint64 // … of so many: Seq interleaves them
 	proto   string
-	offset  time.Duration         // of the schedule's zero from the run's start
-	route   func(n uint64) string // of request n
-	begin   time.Time             // the run's start
+	offset  time.Duration // of the schedule's zero from the run's start
+	begin   time.Time     // the run's start
 	book    *book
 
 	mu      sync.Mutex
@@ -112,8 +110,8 @@ func (d *desk) at(t time.Time) time.Duration { return t.Sub(d.begin) }
 func (d *desk) now() time.Duration { return d.at(time.Now()) }
 
 // open schedules the next request and returns its number.
-func (d *desk) open(at time.Duration) (n uint64) {
-	r := d.request(at)
+func (d *desk) open(a arrival) (n uint64) {
+	r := d.request(a)
 	r.Phase = d.book.schedule(r.Scheduled)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,17 +123,27 @@ func (d *desk) open(at time.Duration) (n uint64) {
 
 // skip schedules the next request and gives it up at once. Those opened before
 // it may still be on their way to the sender, and stay what they are.
-func (d *desk) skip(at time.Duration) {
-	d.giveUp(d.open(at), "the sender was behind its schedule when it was stopped")
+func (d *desk) skip(a arrival) {
+	d.giveUp(d.open(a), "the sender was behind its schedule when it was stopped")
 }
 
-func (d *desk) request(at time.Duration) *results.Request {
+func (d *desk) request(a arrival) *results.Request {
 	d.mu.Lock()
 	n := d.opened
 	d.mu.Unlock()
 	return &results.Request{
-		Seq: n*d.streams + d.stream, Scheduled: int64(d.offset + at), Route: d.route(n), Proto: d.proto,
+		Seq: n*d.streams + d.stream, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto,
 	}
+}
+
+// route is that of request n, "" when it is settled.
+func (d *desk) route(n uint64) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r, ok := d.pending[n]; ok {
+		return r.Route
+	}
+	return ""
 }
 
 // take hands the oldest request that nobody has taken to the sender.

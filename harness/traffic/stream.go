@@ -55,15 +55,30 @@ type Stream struct {
 // Start begins to send; the first day begins now. The stream ends by Stop, or
 // when ctx does; either way requests under way are waited for.
 func Start(ctx context.Context, o Options) (*Stream, error) {
-	plan, err := newSenderPlan(o.Traffic.Mix)
+	plan, err := newSenderPlan(weights(o.Traffic))
 	if err != nil {
 		return nil, fault.NewInvalid(err, "")
 	}
 	if err := check(o, plan); err != nil {
 		return nil, err
 	}
-	shape := NewShape(o.Traffic.Day.Requests, o.Traffic.Day.LaunchRequests, o.Traffic.CompressTo)
-	return start(ctx, o, plan, shape), nil
+	rates := o.Traffic.Rates()
+	if r := o.Traffic.Replay; r != nil {
+		return start(ctx, o, plan, replayed(r, rates, o.Seed, o.Scale))
+	}
+	return start(ctx, o, plan, drawn(rates, o.Seed, o.Scale))
+}
+
+// weights are the routes' shares of the traffic: the mix's, or the recording's.
+func weights(t scenarios.Traffic) map[string]int {
+	if t.Replay == nil {
+		return t.Mix
+	}
+	w := map[string]int{}
+	for _, route := range t.Replay.Routes() {
+		w[route] = int(t.Replay.Recording.Count([]string{route}))
+	}
+	return w
 }
 
 func check(o Options, plan senderPlan) error {
@@ -140,39 +155,56 @@ func edgeService(route string) string {
 	return ""
 }
 
-func start(ctx context.Context, o Options, plan senderPlan, shape Shape) *Stream {
+// lanes are the senders' parts.
+func (p senderPlan) lanes(seed uint64) []lane {
+	var all []lane
+	if p.http.Total() > 0 {
+		all = append(all, lane{
+			proto: "http", share: p.share["http"], routes: p.http.routes,
+			route: func(n uint64) string { return p.http.pick(draw(seed, routeStream, n)) },
+		})
+	}
+	for i, name := range p.grpc {
+		all = append(all, lane{
+			number: uint64(i + 1), proto: "grpc", share: p.share[name], routes: []string{name},
+			route: func(uint64) string { return name },
+		})
+	}
+	return all
+}
+
+func start(ctx context.Context, o Options, plan senderPlan, from source) (*Stream, error) {
+	lanes := plan.lanes(o.Seed)
+	due, err := schedules(lanes, from)
+	if err != nil {
+		return nil, err
+	}
 	s := &Stream{
 		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: time.Now(), stop: make(chan struct{}),
 	}
-	streams := uint64(1 + len(plan.grpc))
-	lane := func(number uint64, proto string, route func(uint64) string, share float64) (*desk, *pacer) {
+	for i, l := range lanes {
 		d := &desk{
-			stream: number, streams: streams, proto: proto, offset: s.began.Sub(o.Begin), route: route,
+			stream: l.number, streams: uint64(1 + len(plan.grpc)), proto: l.proto, offset: s.began.Sub(o.Begin),
 			begin: o.Begin, book: s.book, pending: map[uint64]*results.Request{},
 		}
-		scale := func(time.Duration) float64 { return o.Scale() }
-		return d, &pacer{
-			arrivals: NewArrivals(shape, share, o.Seed, number, scale), desk: d, began: s.began, stop: s.stop,
+		p := &pacer{
+			schedule: due[i], desk: d, began: s.began, stop: s.stop,
 			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
 		}
-	}
-	if plan.http.Total() > 0 {
-		route := func(n uint64) string { return plan.http.pick(draw(o.Seed, routeStream, n)) }
-		d, p := lane(0, "http", route, plan.share["http"])
-		s.send(d, func() error {
-			return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout).run(p)
-		})
-	}
-	for i, name := range plan.grpc {
-		m, _ := methodFor(name)
-		d, p := lane(uint64(i+1), "grpc", func(uint64) string { return name }, plan.share[name])
-		s.send(d, func() error {
-			sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
-			return sender.run(p, o.GRPC, o.Traffic.Timeout)
-		})
+		s.send(d, func() error { return errors.Join(send(o, l, d, p), due[i].close()) })
 	}
 	s.unhook = context.AfterFunc(ctx, s.end)
-	return s
+	return s, nil
+}
+
+// send sends what is due in one lane until the pacer stops.
+func send(o Options, l lane, d *desk, p *pacer) error {
+	if l.proto == "http" {
+		return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout).run(p)
+	}
+	m, _ := methodFor(l.routes[0])
+	sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
+	return sender.run(p, o.GRPC, o.Traffic.Timeout)
 }
 
 // routeStream is a stream of randomness of its own, for the choice of routes.

@@ -17,6 +17,7 @@ import (
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/shape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -268,11 +269,14 @@ func TestTheScaleMayChangeAndPhasesAreKept(t *testing.T) {
 func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 	rec := &record{}
 	b := newBook(50*time.Millisecond, func(int64) string { return "p" }, rec.add)
-	d := &desk{streams: 1, proto: "http", route: func(uint64) string { return "browse" }, book: b, pending: map[uint64]*results.Request{}}
+	d := &desk{streams: 1, proto: "http", book: b, pending: map[uint64]*results.Request{}}
 	stop := make(chan struct{})
 	const rate, end = 100, 10 * time.Second
 	p := &pacer{
-		arrivals: NewArrivals(constantShape(rate), 1, 1, 0, steady(1)), desk: d, stop: stop,
+		schedule: &drawnSchedule{
+			Arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), route: func(uint64) string { return "browse" },
+		},
+		desk: d, stop: stop,
 		began: time.Now().Add(-time.Hour), stopped: func() time.Duration { return end },
 	}
 	_, ended := p.Pace(0, 0)
@@ -286,7 +290,7 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 	d.finish(n, 0, 0, "", judgement{Outcome: results.Failed}) // a second time counts for nothing
 	d.sweep()
 
-	want := len(until(NewArrivals(constantShape(rate), 1, 1, 0, steady(1)), end+1, end+1))
+	want := len(until(NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), end+1, end+1))
 	c := b.total()
 	require.Equal(t, Counts{Scheduled: int64(want), Requests: 1, OK: 1, Late: 1, Undispatched: int64(want - 1), P50: c.P50, P99: c.P99}, c)
 	require.InDelta(t, 2*time.Second, c.P50, float64(5*time.Millisecond))
@@ -304,9 +308,9 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 func TestASenderThatEndsEarlyLeavesNothingOpen(t *testing.T) {
 	rec := &record{}
 	b := newBook(time.Second, func(int64) string { return "p" }, rec.add)
-	d := &desk{streams: 1, route: func(uint64) string { return "browse" }, book: b, pending: map[uint64]*results.Request{}}
+	d := &desk{streams: 1, book: b, pending: map[uint64]*results.Request{}}
 	for i := range 5 {
-		d.open(time.Duration(i))
+		d.open(arrival{time.Duration(i), "browse"})
 	}
 	_, ok := d.claim(3)
 	require.True(t, ok)
@@ -368,12 +372,12 @@ func TestTheSenderKnowsItsOwnShare(t *testing.T) {
 
 func BenchmarkBook(b *testing.B) {
 	book := newBook(50*time.Millisecond, func(int64) string { return "p" }, func(results.Request) {})
-	d := &desk{streams: 1, route: func(uint64) string { return "browse" }, book: book, pending: map[uint64]*results.Request{}}
+	d := &desk{streams: 1, book: book, pending: map[uint64]*results.Request{}}
 	at := time.Duration(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		at += time.Millisecond
-		d.open(at)
+		d.open(arrival{at, "browse"})
 		n, _, _ := d.take()
 		d.finish(n, at, at+time.Millisecond, "", judgement{Outcome: results.OK})
 	}

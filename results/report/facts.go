@@ -37,7 +37,10 @@ func (d Data) facts() []fact {
 		add("proxy certificates", "%s", leavesText(*d.Leaves))
 	}
 	t := r.Traffic
-	if t.CompressTo > 0 {
+	switch {
+	case t.Shape != "":
+		add("traffic", "%s: %.1f a second on average at scale 1, %.0f times the real rate", t.Shape, t.MeanRate, t.Faster)
+	case t.CompressTo > 0:
 		add("traffic", "a launch day of %s requests (an ordinary one has %s) in %s: %.1f a second on average at scale 1, %.0f times the real rate",
 			count(int64(t.LaunchPerDay)), count(int64(t.RealPerDay)), t.CompressTo, float64(t.LaunchPerDay)/t.CompressTo.Seconds(), (24*time.Hour).Seconds()/t.CompressTo.Seconds())
 	}

@@ -279,6 +279,21 @@ func BenchmarkReport(b *testing.B) {
 	}
 }
 
+func TestTheFactsSayWhatWasSentInALaunchDaysPlace(t *testing.T) {
+	traffic := results.Traffic{RealPerDay: 1000, LaunchPerDay: 5000, CompressTo: 200 * time.Second}
+	said := func() string {
+		for _, f := range (Data{Run: results.Run{Traffic: traffic}}).facts() {
+			if f.Name == "traffic" {
+				return f.Text
+			}
+		}
+		return ""
+	}
+	require.Equal(t, "a launch day of 5,000 requests (an ordinary one has 1,000) in 3m20s: 25.0 a second on average at scale 1, 432 times the real rate", said())
+	traffic.Shape, traffic.MeanRate, traffic.Faster = "ramp from 5/s to 50/s over 10m0s", 50, 432
+	require.Equal(t, "ramp from 5/s to 50/s over 10m0s: 50.0 a second on average at scale 1, 432 times the real rate", said())
+}
+
 func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 	d := Data{
 		Run: results.Run{ID: "r", Mesh: "linkerd", Images: []results.Image{
