@@ -16,8 +16,10 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"meshsim.dev/meshsim/clusters/nodenet"
 	"meshsim.dev/meshsim/fakeaws/alb"
 	"meshsim.dev/meshsim/fakeaws/kms"
+	"meshsim.dev/meshsim/fakeaws/podnet"
 )
 
 // Options configure Serve. Addresses are host:port; Kubeconfig "" means that
@@ -29,15 +31,27 @@ type Options struct {
 	AdminListen string
 	Kubeconfig  string
 	State       string   // folder of the key material
-	Region      string   // of the key's ARN
-	Account     string   // of the key's ARN
+	Region      string   // of every ARN
+	Account     string   // of every ARN
 	Aliases     []string // names of the key, "alias/…"
+	ALB         ALBOptions
 	Access      io.Writer
 	Log         *slog.Logger
 }
 
+// ALBOptions are the load balancer's own.
+type ALBOptions struct {
+	Name        string        // in its resource ID
+	TargetType  string        // of an Ingress that names none: instance | ip
+	Propagation time.Duration // of a registration or deregistration
+	PodRoutes   bool          // keep routes to the nodes' pods, which needs CAP_NET_ADMIN
+}
+
 // Serve runs the stand-ins until ctx ends.
 func Serve(ctx context.Context, o Options) error {
+	if t := alb.TargetType(o.ALB.TargetType); t != "" && t != alb.InstanceTargets && t != alb.IPTargets {
+		return fmt.Errorf("there is no target type %q, only %s and %s", t, alb.InstanceTargets, alb.IPTargets)
+	}
 	key, err := kms.OpenKey(o.State, time.Now)
 	if err != nil {
 		return fmt.Errorf("open the KMS key: %w", err)
@@ -55,7 +69,7 @@ func Serve(ctx context.Context, o Options) error {
 		g.Go(func() error { return alb.ServeUntil(ctx, plainServer(readyMux()), doors.admin) })
 		return g.Wait()
 	}
-	balancer := alb.New(alb.Options{HTTP: doors.http, GRPC: doors.grpc, Access: o.Access, Log: o.Log})
+	balancer := newBalancer(o, doors)
 	g.Go(func() error { return alb.ServeUntil(ctx, plainServer(balancer.Admin()), doors.admin) })
 	g.Go(func() error {
 		return balancer.Run(ctx, func(ctx context.Context) (kubernetes.Interface, error) {
@@ -63,6 +77,18 @@ func Serve(ctx context.Context, o Options) error {
 		})
 	})
 	return g.Wait()
+}
+
+func newBalancer(o Options, d doors) *alb.Balancer {
+	options := alb.Options{
+		HTTP: d.http, GRPC: d.grpc, Access: o.Access, Log: o.Log,
+		Name: o.ALB.Name, Region: o.Region, Account: o.Account,
+		TargetType: alb.TargetType(o.ALB.TargetType), Propagation: o.ALB.Propagation,
+	}
+	if o.ALB.PodRoutes {
+		options.Pods = podnet.New(nodenet.Netlink{}, o.Log)
+	}
+	return alb.New(options)
 }
 
 type doors struct{ kms, admin, http, grpc net.Listener }
