@@ -55,12 +55,13 @@ func (b beside) aws(image bundle.Image, kubeconfigDir, hash string, httpPort, gr
 		name: awsName(b.cluster), role: "aws", image: image, bundleHash: hash,
 		flags: []string{
 			"--env", "GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()/2)), // the rest is the shop's
+			"--cap-add", "NET_ADMIN", // in its own network namespace: the routes to pods
 			"--volume", kubeconfigDir + ":/etc/fakeaws:ro",
 			"--volume", awsVolume(b.cluster) + ":/var/lib/fakeaws",
 			"--publish", publish(httpPort, awsHTTPPort), "--publish", publish(grpcPort, awsGRPCPort),
 		},
 		args: []string{"serve", "--kms-listen=:" + strconv.Itoa(kmsPort), "--alb-http=:" + strconv.Itoa(awsHTTPPort), "--alb-grpc=:" + strconv.Itoa(awsGRPCPort),
-			"--kubeconfig=/etc/fakeaws/kubeconfig", "--state=/var/lib/fakeaws"},
+			"--alb-pod-routes", "--kubeconfig=/etc/fakeaws/kubeconfig", "--state=/var/lib/fakeaws"},
 	}
 }
 
