@@ -3,17 +3,20 @@
 package fakeaws
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"meshsim.dev/meshsim/clusters/nodenet"
@@ -45,6 +48,7 @@ type ALBOptions struct {
 	TargetType  string        // of an Ingress that names none: instance | ip
 	Propagation time.Duration // of a registration or deregistration
 	PodRoutes   bool          // keep routes to the nodes' pods, which needs CAP_NET_ADMIN
+	GateListen  string        // address of the readiness gates' webhook; "": there are no gates
 }
 
 // Serve runs the stand-ins until ctx ends.
@@ -88,10 +92,32 @@ func newBalancer(o Options, d doors) *alb.Balancer {
 	if o.ALB.PodRoutes {
 		options.Pods = podnet.New(nodenet.Netlink{}, o.Log)
 	}
+	if d.gates != nil {
+		options.Gates = &alb.Gates{Listener: d.gates, Host: func(context.Context) (string, error) { return ownAddress(o.Kubeconfig) }}
+	}
 	return alb.New(options)
 }
 
-type doors struct{ kms, admin, http, grpc net.Listener }
+// ownAddress is the one that the API server sees this process under.
+func ownAddress(kubeconfig string) (string, error) {
+	config, err := configOf(kubeconfig)
+	if err != nil {
+		return "", err
+	}
+	server, err := url.Parse(config.Host)
+	if err != nil {
+		return "", fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	conn, err := net.Dial("udp", net.JoinHostPort(server.Hostname(), cmp.Or(server.Port(), "443"))) // sends nothing
+	if err != nil {
+		return "", fmt.Errorf("find the way to the API server: %w", err)
+	}
+	defer conn.Close()
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	return host, err
+}
+
+type doors struct{ kms, admin, http, grpc, gates net.Listener }
 
 // listen opens every door or none.
 func listen(o Options) (doors, error) {
@@ -99,9 +125,12 @@ func listen(o Options) (doors, error) {
 	wanted := []struct {
 		at   *net.Listener
 		addr string
-	}{{&d.kms, o.KMSListen}, {&d.admin, o.AdminListen}, {&d.http, o.ALBHTTP}, {&d.grpc, o.ALBGRPC}}
-	if o.Kubeconfig == "" {
+	}{{&d.kms, o.KMSListen}, {&d.admin, o.AdminListen}, {&d.http, o.ALBHTTP}, {&d.grpc, o.ALBGRPC}, {&d.gates, o.ALB.GateListen}}
+	switch {
+	case o.Kubeconfig == "":
 		wanted = wanted[:2]
+	case o.ALB.GateListen == "":
+		wanted = wanted[:4]
 	}
 	for i, w := range wanted {
 		l, err := net.Listen("tcp", w.addr)
@@ -149,6 +178,15 @@ func connect(ctx context.Context, path string, log *slog.Logger) (kubernetes.Int
 }
 
 func clientOf(path string) (kubernetes.Interface, error) {
+	config, err := configOf(path)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "fakeaws"
+	return kubernetes.NewForConfig(config)
+}
+
+func configOf(path string) (*rest.Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -157,6 +195,5 @@ func clientOf(path string) (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	config.UserAgent = "fakeaws"
-	return kubernetes.NewForConfig(config)
+	return config, nil
 }

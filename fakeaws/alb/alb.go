@@ -42,6 +42,8 @@ type Options struct {
 	Propagation time.Duration
 	// Pods leads to targets of type ip; nil where they are reached as they are.
 	Pods PodNetwork
+	// Gates keeps pods' readiness gates; nil: there are none.
+	Gates *Gates
 }
 
 // Balancer is the load balancer with its controller.
@@ -61,7 +63,7 @@ func New(o Options) *Balancer {
 		flush: accessFlush,
 		watcher: &watcher{
 			table: t, targetType: cmp.Or(o.TargetType, InstanceTargets), settings: defaultSettings,
-			pods: o.Pods, log: o.Log, settle: settle,
+			pods: o.Pods, gates: o.Gates, log: o.Log, settle: settle,
 		},
 	}
 }
@@ -75,6 +77,9 @@ func (b *Balancer) Run(ctx context.Context, connect func(context.Context) (kuber
 		access.flush()
 		failed.tell()
 	}()
+	if b.o.Gates != nil {
+		defer b.o.Gates.Listener.Close() // also where there never was a cluster
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		access.flushEvery(ctx, b.flush, failed.tell)

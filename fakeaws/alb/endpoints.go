@@ -52,8 +52,8 @@ func (p *planner) endpoints(svc *corev1.Service, port corev1.ServicePort, kind T
 	return out
 }
 
-// podEndpoints are the service's ready pods. One that is being deleted is not
-// ready, whatever its probes say.
+// podEndpoints are the service's pods that are ready, or would be if their
+// targets were healthy. One that is being deleted is not, whatever its probes say.
 func (p *planner) podEndpoints(svc *corev1.Service, port corev1.ServicePort, check int32) []endpoint {
 	var out []endpoint
 	for _, slice := range p.slices[svc.Namespace+"/"+svc.Name] {
@@ -62,7 +62,7 @@ func (p *planner) podEndpoints(svc *corev1.Service, port corev1.ServicePort, che
 		}
 		number := portIn(slice, port.Name)
 		for i := range slice.Endpoints {
-			if e := &slice.Endpoints[i]; number != 0 && len(e.Addresses) > 0 && registers(e) {
+			if e := &slice.Endpoints[i]; number != 0 && len(e.Addresses) > 0 && p.registers(svc.Namespace, e) {
 				out = append(out, p.podEndpoint(e, number, check))
 			}
 		}
@@ -81,9 +81,14 @@ func portIn(slice *discoveryv1.EndpointSlice, name string) int32 {
 	return 0
 }
 
-func registers(e *discoveryv1.Endpoint) bool {
-	terminating := e.Conditions.Terminating != nil && *e.Conditions.Terminating
-	return e.Conditions.Ready != nil && *e.Conditions.Ready && !terminating
+func (p *planner) registers(namespace string, e *discoveryv1.Endpoint) bool {
+	if e.Conditions.Terminating != nil && *e.Conditions.Terminating {
+		return false
+	}
+	if e.Conditions.Ready != nil && *e.Conditions.Ready {
+		return true
+	}
+	return p.gated != nil && e.TargetRef != nil && e.NodeName != nil && p.ready[*e.NodeName] && p.gated(namespace, e.TargetRef.Name)
 }
 
 func (p *planner) podEndpoint(e *discoveryv1.Endpoint, port, check int32) endpoint {

@@ -55,10 +55,8 @@ func causeOf(err error) string {
 // tell logs what has been gathered.
 func (f *failures) tell() {
 	f.mu.Lock()
-	seen := f.n
-	if len(seen) > 0 {
-		f.n = map[failure]int{}
-	}
+	seen := maps.Clone(f.n)
+	clear(f.n)
 	f.mu.Unlock()
 	order := func(a, b failure) int {
 		return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.target, b.target), cmp.Compare(a.status, b.status), cmp.Compare(a.cause, b.cause))

@@ -36,6 +36,9 @@ type policy struct {
 	targetType TargetType                       // of an Ingress that names none
 	settings   settings                         // of a load balancer that no Ingress says anything about
 	unusable   func(netip.Addr) (reason string) // why a pod cannot be reached, "" when it can
+	// gated tells whether only its readiness gates keep a pod from being ready;
+	// nil where there are none.
+	gated func(namespace, pod string) bool
 }
 
 // planner turns the cluster's objects into the desired load balancer.
@@ -44,6 +47,7 @@ type planner struct {
 	services map[string]*corev1.Service
 	slices   map[string][]*discoveryv1.EndpointSlice // by namespace/service
 	zones    map[string]string                       // by node
+	ready    map[string]bool                         // by node
 	nodes    []endpoint                              // fit for instance targets, without ports
 	groups   map[string]desiredGroup
 	out      desired
@@ -59,6 +63,7 @@ func plan(in objects, how policy) (desired, []error) {
 		services: map[string]*corev1.Service{},
 		slices:   map[string][]*discoveryv1.EndpointSlice{},
 		zones:    map[string]string{},
+		ready:    map[string]bool{},
 		groups:   map[string]desiredGroup{},
 		out:      desired{rules: map[Listener][]rule{}, settings: how.settings},
 		said:     map[string]string{},
@@ -94,7 +99,7 @@ func (p *planner) index(in objects) {
 		p.slices[key] = append(p.slices[key], s)
 	}
 	for _, n := range in.nodes {
-		p.zones[n.Name] = n.Labels[corev1.LabelTopologyZone]
+		p.zones[n.Name], p.ready[n.Name] = n.Labels[corev1.LabelTopologyZone], isReady(n)
 	}
 	p.nodes = targetNodes(in.nodes)
 	for _, n := range p.nodes {

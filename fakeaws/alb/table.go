@@ -37,6 +37,7 @@ var defaultSettings = settings{Idle: time.Minute, KeepAlive: time.Hour}
 type table struct {
 	surroundings
 	owner owner
+	news  chan struct{} // holds one while a change has not been looked at
 	live  atomic.Pointer[routes]
 	mu    sync.Mutex // one apply at a time
 	zone  atomic.Uint64
@@ -55,8 +56,15 @@ type routes struct {
 }
 
 func newTable(o owner, propagation time.Duration, log *slog.Logger) *table {
-	t := &table{owner: o, surroundings: surroundings{
-		log: log, now: time.Now, propagation: propagation, changed: func() {},
+	news := make(chan struct{}, 1)
+	t := &table{owner: o, news: news, surroundings: surroundings{
+		log: log, now: time.Now, propagation: propagation,
+		changed: func() {
+			select {
+			case news <- struct{}{}:
+			default: // told already
+			}
+		},
 		checker: func(spec checkSpec, e endpoint) func(context.Context) error { return newChecker(spec, e).check },
 	}}
 	t.live.Store(&routes{settings: defaultSettings})
@@ -87,6 +95,7 @@ func (t *table) apply(ctx context.Context, want desired) {
 			t.log.Info("target group removed", "group", g.spec.Load().Key)
 		}
 	}
+	t.changed()
 }
 
 // route finds the rule for a request and its group; nil when no rule takes it.

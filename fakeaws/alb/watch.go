@@ -2,7 +2,6 @@ package alb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -10,12 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 )
 
 // PodNetwork leads to pods.
@@ -33,6 +29,7 @@ type watcher struct {
 	targetType TargetType
 	settings   settings
 	pods       PodNetwork // nil: pods are reached as they are
+	gates      *Gates     // nil: there are none
 	log        *slog.Logger
 	settle     time.Duration // how long to gather changes before acting on them
 	synced     atomic.Bool
@@ -41,74 +38,46 @@ type watcher struct {
 	waysErr error  // what is wrong with the ways to pods
 }
 
-// retryAfter is how soon a failed change of routes is tried again.
+// retryAfter is how soon what has failed is tried again.
 const retryAfter = 2 * time.Second
 
 // run watches until ctx ends.
 func (w *watcher) run(ctx context.Context, client kubernetes.Interface) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(withoutManagedFields))
-	ingresses := factory.Networking().V1().Ingresses()
-	services := factory.Core().V1().Services()
-	endpoints := factory.Discovery().V1().EndpointSlices()
-	nodes := factory.Core().V1().Nodes()
-
+	c := newCluster(client, w.gates != nil)
 	dirty := make(chan struct{}, 1)
-	mark := func() {
+	defer c.factory.Shutdown() // waits for the informers, which ctx ends
+	err := c.start(ctx, func() {
 		select {
 		case dirty <- struct{}{}:
 		default: // already marked
 		}
+	})
+	if err != nil {
+		return err
 	}
-	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { mark() },
-		UpdateFunc: func(any, any) { mark() },
-		DeleteFunc: func(any) { mark() },
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.follow(ctx, dirty, c) })
+	if w.gates != nil {
+		keeper := &gatekeeper{table: w.table, client: client, pods: c.pods.Lister(), log: w.log, settle: w.settle}
+		hook := &gateHook{table: w.table, services: c.services.Lister(), log: w.log}
+		g.Go(func() error {
+			keeper.run(ctx)
+			return nil
+		})
+		g.Go(func() error { return w.gates.serve(ctx, client, hook) })
 	}
-	informed := []cache.SharedIndexInformer{ingresses.Informer(), services.Informer(), endpoints.Informer(), nodes.Informer()}
-	for _, i := range informed {
-		if _, err := i.AddEventHandler(handler); err != nil {
-			return fmt.Errorf("watch the cluster: %w", err)
-		}
-	}
-	defer factory.Shutdown() // waits for the informers, which ctx ends
-	factory.Start(ctx.Done())
-	for kind, ok := range factory.WaitForCacheSync(ctx.Done()) {
-		if !ok {
-			return fmt.Errorf("watch the cluster: %v were never listed: %w", kind, context.Cause(ctx))
-		}
-	}
-
-	rebuild := func() error {
-		var in objects
-		var errs [4]error
-		in.ingresses, errs[0] = ingresses.Lister().List(labels.Everything())
-		in.services, errs[1] = services.Lister().List(labels.Everything())
-		in.slices, errs[2] = endpoints.Lister().List(labels.Everything())
-		in.nodes, errs[3] = nodes.Lister().List(labels.Everything())
-		if err := errors.Join(errs[:]...); err != nil {
-			return fmt.Errorf("read the cluster's objects: %w", err)
-		}
-		w.apply(ctx, in)
-		return nil
-	}
-	return w.follow(ctx, dirty, rebuild)
-}
-
-// withoutManagedFields spares the memory that they take.
-func withoutManagedFields(object any) (any, error) {
-	if m, err := meta.Accessor(object); err == nil {
-		m.SetManagedFields(nil)
-	}
-	return object, nil
+	return g.Wait()
 }
 
 // follow rebuilds at once, then after each burst of changes, and again while
 // pods cannot be reached.
-func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, rebuild func() error) error {
+func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, c *cluster) error {
 	for {
-		if err := rebuild(); err != nil {
+		in, err := c.objects()
+		if err != nil {
 			return err
 		}
+		w.apply(ctx, in, c)
 		w.synced.Store(true)
 		var again <-chan time.Time
 		if w.waysErr != nil {
@@ -126,10 +95,14 @@ func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, rebuild fun
 	}
 }
 
-func (w *watcher) apply(ctx context.Context, in objects) {
+func (w *watcher) apply(ctx context.Context, in objects, c *cluster) {
 	// listers answer in no order; a steady one keeps equal states equal
 	slices.SortFunc(in.ingresses, byName)
-	want, problems := plan(in, policy{targetType: w.targetType, settings: w.settings, unusable: w.waysTo(in.nodes)})
+	how := policy{targetType: w.targetType, settings: w.settings, unusable: w.waysTo(in.nodes)}
+	if w.gates != nil {
+		how.gated = c.gated
+	}
+	want, problems := plan(in, how)
 	if w.waysErr != nil {
 		problems = append(problems, w.waysErr)
 	}

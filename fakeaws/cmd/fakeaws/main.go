@@ -51,6 +51,7 @@ func newCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.ALB.TargetType, "alb-target-type", "instance", "instance or ip: targets of an Ingress that names no type")
 	f.DurationVar(&o.ALB.Propagation, "alb-propagation", time.Second, "how long a registered or deregistered target takes to be noticed")
 	f.BoolVar(&o.ALB.PodRoutes, "alb-pod-routes", false, "keep routes to the nodes' pods, for targets of type ip; needs CAP_NET_ADMIN")
+	f.StringVar(&o.ALB.GateListen, "alb-gates-listen", "", "address of the webhook for pods' readiness gates; empty for no gates")
 	root.AddCommand(serve)
 	return root
 }
