@@ -3,21 +3,26 @@
 package fakeaws
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"meshsim.dev/meshsim/clusters/nodenet"
 	"meshsim.dev/meshsim/fakeaws/alb"
 	"meshsim.dev/meshsim/fakeaws/kms"
+	"meshsim.dev/meshsim/fakeaws/podnet"
 )
 
 // Options configure Serve. Addresses are host:port; Kubeconfig "" means that
@@ -29,15 +34,28 @@ type Options struct {
 	AdminListen string
 	Kubeconfig  string
 	State       string   // folder of the key material
-	Region      string   // of the key's ARN
-	Account     string   // of the key's ARN
+	Region      string   // of every ARN
+	Account     string   // of every ARN
 	Aliases     []string // names of the key, "alias/…"
+	ALB         ALBOptions
 	Access      io.Writer
 	Log         *slog.Logger
 }
 
+// ALBOptions are the load balancer's own.
+type ALBOptions struct {
+	Name        string        // in its resource ID
+	TargetType  string        // of an Ingress that names none: instance | ip
+	Propagation time.Duration // of a registration or deregistration
+	PodRoutes   bool          // keep routes to the nodes' pods, which needs CAP_NET_ADMIN
+	GateListen  string        // address of the readiness gates' webhook; "": there are no gates
+}
+
 // Serve runs the stand-ins until ctx ends.
 func Serve(ctx context.Context, o Options) error {
+	if t := alb.TargetType(o.ALB.TargetType); t != "" && t != alb.InstanceTargets && t != alb.IPTargets {
+		return fmt.Errorf("there is no target type %q, only %s and %s", t, alb.InstanceTargets, alb.IPTargets)
+	}
 	key, err := kms.OpenKey(o.State, time.Now)
 	if err != nil {
 		return fmt.Errorf("open the KMS key: %w", err)
@@ -55,7 +73,7 @@ func Serve(ctx context.Context, o Options) error {
 		g.Go(func() error { return alb.ServeUntil(ctx, plainServer(readyMux()), doors.admin) })
 		return g.Wait()
 	}
-	balancer := alb.New(alb.Options{HTTP: doors.http, GRPC: doors.grpc, Access: o.Access, Log: o.Log})
+	balancer := newBalancer(o, doors)
 	g.Go(func() error { return alb.ServeUntil(ctx, plainServer(balancer.Admin()), doors.admin) })
 	g.Go(func() error {
 		return balancer.Run(ctx, func(ctx context.Context) (kubernetes.Interface, error) {
@@ -65,7 +83,41 @@ func Serve(ctx context.Context, o Options) error {
 	return g.Wait()
 }
 
-type doors struct{ kms, admin, http, grpc net.Listener }
+func newBalancer(o Options, d doors) *alb.Balancer {
+	options := alb.Options{
+		HTTP: d.http, GRPC: d.grpc, Access: o.Access, Log: o.Log,
+		Name: o.ALB.Name, Region: o.Region, Account: o.Account,
+		TargetType: alb.TargetType(o.ALB.TargetType), Propagation: o.ALB.Propagation,
+	}
+	if o.ALB.PodRoutes {
+		options.Pods = podnet.New(nodenet.Netlink{}, o.Log)
+	}
+	if d.gates != nil {
+		options.Gates = &alb.Gates{Listener: d.gates, Host: func(context.Context) (string, error) { return ownAddress(o.Kubeconfig) }}
+	}
+	return alb.New(options)
+}
+
+// ownAddress is the one that the API server sees this process under.
+func ownAddress(kubeconfig string) (string, error) {
+	config, err := configOf(kubeconfig)
+	if err != nil {
+		return "", err
+	}
+	server, err := url.Parse(config.Host)
+	if err != nil {
+		return "", fmt.Errorf("kubeconfig %s: %w", kubeconfig, err)
+	}
+	conn, err := net.Dial("udp", net.JoinHostPort(server.Hostname(), cmp.Or(server.Port(), "443"))) // sends nothing
+	if err != nil {
+		return "", fmt.Errorf("find the way to the API server: %w", err)
+	}
+	defer conn.Close()
+	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+	return host, err
+}
+
+type doors struct{ kms, admin, http, grpc, gates net.Listener }
 
 // listen opens every door or none.
 func listen(o Options) (doors, error) {
@@ -73,9 +125,12 @@ func listen(o Options) (doors, error) {
 	wanted := []struct {
 		at   *net.Listener
 		addr string
-	}{{&d.kms, o.KMSListen}, {&d.admin, o.AdminListen}, {&d.http, o.ALBHTTP}, {&d.grpc, o.ALBGRPC}}
-	if o.Kubeconfig == "" {
+	}{{&d.kms, o.KMSListen}, {&d.admin, o.AdminListen}, {&d.http, o.ALBHTTP}, {&d.grpc, o.ALBGRPC}, {&d.gates, o.ALB.GateListen}}
+	switch {
+	case o.Kubeconfig == "":
 		wanted = wanted[:2]
+	case o.ALB.GateListen == "":
+		wanted = wanted[:4]
 	}
 	for i, w := range wanted {
 		l, err := net.Listen("tcp", w.addr)
@@ -123,6 +178,15 @@ func connect(ctx context.Context, path string, log *slog.Logger) (kubernetes.Int
 }
 
 func clientOf(path string) (kubernetes.Interface, error) {
+	config, err := configOf(path)
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = "fakeaws"
+	return kubernetes.NewForConfig(config)
+}
+
+func configOf(path string) (*rest.Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -131,6 +195,5 @@ func clientOf(path string) (kubernetes.Interface, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %s: %w", path, err)
 	}
-	config.UserAgent = "fakeaws"
-	return kubernetes.NewForConfig(config)
+	return config, nil
 }

@@ -109,6 +109,32 @@ func TestAKubeconfigIsWaitedForUntilItIsWhole(t *testing.T) {
 	require.EqualError(t, err, "enough")
 }
 
+func TestAnUnknownTargetTypeIsRefused(t *testing.T) {
+	o := testOptions(t)
+	o.ALB.TargetType = "lambda"
+	require.EqualError(t, Serve(t.Context(), o), `there is no target type "lambda", only instance and ip`)
+}
+
+func TestTheWebhookIsFoundAtTheAddressTowardsTheAPIServer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	_, err := ownAddress(path)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoError(t, os.WriteFile(path, []byte(kubeconfig), 0o600))
+	host, err := ownAddress(path)
+	require.NoError(t, err)
+	require.Equal(t, "127.0.0.1", host)
+}
+
+func TestTheGatesDoorOpensWithTheLoadBalancer(t *testing.T) {
+	o := testOptions(t)
+	o.Kubeconfig = filepath.Join(t.TempDir(), "kubeconfig")
+	o.ALB.GateListen = freePort(t)
+	serving(t, o)
+	conn, err := net.Dial("tcp", o.ALB.GateListen)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+}
+
 func TestATakenPortOpensNothing(t *testing.T) {
 	o := testOptions(t)
 	o.Kubeconfig = "kubeconfig"

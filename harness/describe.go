@@ -34,6 +34,7 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
 			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds,
 		},
+		Edge: results.Edge(s.Spec.Edge),
 	}
 	for _, image := range o.Bundle.Images() {
 		run.Images = append(run.Images, results.Image{
@@ -88,11 +89,16 @@ func text(chars []int8) string {
 	return b.String()
 }
 
-// shopValues are the scenario's words on how the shop stops, as chart values.
-func shopValues(s scenarios.Shop) map[string]any {
+// shopValues are the scenario's words on how the shop stops, and on what stands
+// before it, as chart values.
+func shopValues(s scenarios.Shop, e scenarios.Edge) map[string]any {
 	return map[string]any{
 		"drain":                         map[string]any{"enabled": s.Drain, "seconds": s.DrainSeconds},
 		"mesh":                          map[string]any{"proxyWaitSeconds": s.ProxyWaitSeconds},
 		"terminationGracePeriodSeconds": s.TerminationGracePeriodSeconds,
+		"edge": map[string]any{
+			"targetType": e.Targets, "deregistrationDelaySeconds": e.DeregistrationDelaySeconds, "slowStartSeconds": e.SlowStartSeconds,
+			"algorithm": e.Algorithm, "idleTimeoutSeconds": e.IdleTimeoutSeconds,
+		},
 	}
 }

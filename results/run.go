@@ -25,6 +25,7 @@ type Run struct {
 
 	Traffic Traffic     `json:"traffic"`
 	Shop    Shop        `json:"shop"`
+	Edge    Edge        `json:"edge,omitzero"` // zero in records that are older than it
 	Phases  []PhasePlan `json:"phases,omitempty"`
 	// Budgets are the scenario's budget lines, word for word.
 	Budgets []string `json:"budgets,omitempty"`
@@ -109,6 +110,15 @@ type Shop struct {
 	DrainSeconds                  int  `json:"drainSeconds"`
 	ProxyWaitSeconds              int  `json:"proxyWaitSeconds"`
 	TerminationGracePeriodSeconds int  `json:"terminationGracePeriodSeconds"`
+}
+
+// Edge is how the load balancer was told to treat its targets.
+type Edge struct {
+	Targets                    string `json:"targets"` // instance | ip
+	DeregistrationDelaySeconds int    `json:"deregistrationDelaySeconds"`
+	SlowStartSeconds           int    `json:"slowStartSeconds"`
+	Algorithm                  string `json:"algorithm"`
+	IdleTimeoutSeconds         int    `json:"idleTimeoutSeconds"`
 }
 
 // PhasePlan is one phase as the scenario planned it.

@@ -140,6 +140,7 @@ func defaults() Spec {
 	return Spec{
 		Topology: "eks-1.24", Seed: 1,
 		Shop: Shop{Drain: true, DrainSeconds: 5, ProxyWaitSeconds: 8, TerminationGracePeriodSeconds: 30},
+		Edge: defaultEdge(),
 		Traffic: Traffic{
 			Day: Day{Requests: 1000, LaunchRequests: 5000}, CompressTo: 90 * time.Second,
 			Timeout: 5 * time.Second, MaxLate: 50 * time.Millisecond, MaxLateShare: 0.01,
@@ -159,6 +160,7 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 		"topology":  r.text("topology", &s.Topology),
 		"seed":      func(n *yaml.Node) { r.seed(n, &s.Seed) },
 		"shop":      func(n *yaml.Node) { r.shop(n, &s.Shop) },
+		"edge":      func(n *yaml.Node) { r.edge(n, &s.Edge) },
 		"traffic":   func(n *yaml.Node) { r.readTraffic(n, &s.Traffic) },
 		"overrides": func(n *yaml.Node) { r.overrides(n, "overrides", r.source, &s.Overrides) },
 		"phases":    func(n *yaml.Node) { phases = n },

@@ -96,6 +96,7 @@ spec:
   topology: ci
   seed: 18446744073709551615
   shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3}
+  edge: {targets: ip, deregistrationDelaySeconds: 15, slowStartSeconds: 30, algorithm: round_robin, idleTimeoutSeconds: 10}
   traffic:
     day: {requests: 10, launchRequests: 20}
     compressTo: 1m
@@ -109,6 +110,7 @@ spec:
 	require.Equal(t, Metadata{"demo", "a demo"}, s.Metadata)
 	require.Equal(t, uint64(1<<64-1), s.Spec.Seed)
 	require.Equal(t, Shop{false, 1, 2, 3}, s.Spec.Shop)
+	require.Equal(t, Edge{"ip", 15, 30, "round_robin", 10}, s.Spec.Edge)
 	require.Equal(t, Traffic{
 		Day: Day{10, 20}, CompressTo: time.Minute, Timeout: time.Second, MaxLate: 10 * time.Millisecond, MaxLateShare: 0.025,
 		Mix: map[string]int{"order": 1, "browse": 0},
@@ -145,7 +147,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"no YAML further down":        {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
 		"two documents":               {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
 		"a list":                      {"- a", 1, 1, "the scenario should be a mapping, not a list"},
-		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, overrides, phases, seed`},
+		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, edge, overrides, phases, seed`},
 		"an unknown key deep inside":  {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
 		"a key twice":                 {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
 		"a missing key":               {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
@@ -156,6 +158,8 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"a negative seed":             {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
 		"a text for a truth":          {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
 		"a number out of range":       {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
+		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of instance, ip, not "lambda"`},
+		"slow start and least busy":   {spec("edge: {slowStartSeconds: 30, algorithm: least_outstanding_requests}"), 5, 9, "slow start does not go with least_outstanding_requests, as at AWS"},
 		"a broken number":             {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
 		"a duration without unit":     {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
 		"a duration out of range":     {spec("traffic: {compressTo: 1ms}"), 5, 25, "compressTo should be from 1s to 24h0m0s, not 1ms"},
@@ -207,7 +211,7 @@ spec:
   - {name: a, jugded: true}
 `))
 	require.EqualError(t, err, strings.Join([]string{
-		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, overrides, phases, seed, shop, topology, traffic`,
+		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, edge, overrides, phases, seed, shop, topology, traffic`,
 		`my.yaml:6:22: timeout should be a duration such as 90s, not the number 5`,
 		`my.yaml:8:18: budget "availability > 5": ">" should be >=`,
 		`my.yaml:9:5: budget "mtls calls = 100%": nothing measures it, the scenario has no step install mesh`,

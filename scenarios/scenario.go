@@ -43,6 +43,7 @@ type Spec struct {
 	Topology  string // default eks-1.24
 	Seed      uint64 // default 1; the same seed makes the same traffic
 	Shop      Shop
+	Edge      Edge
 	Traffic   Traffic
 	Phases    []Phase
 	Budgets   []budget.Budget

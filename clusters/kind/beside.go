@@ -21,9 +21,10 @@ import (
 
 // Ports inside the AWS stand-in's container.
 const (
-	awsHTTPPort = 80
-	awsGRPCPort = 9090
-	kmsPort     = 4566
+	awsHTTPPort  = 80
+	awsGRPCPort  = 9090
+	awsAdminPort = 8090
+	kmsPort      = 4566
 )
 
 // beside runs the containers that stand beside the nodes.
@@ -55,12 +56,13 @@ func (b beside) aws(image bundle.Image, kubeconfigDir, hash string, httpPort, gr
 		name: awsName(b.cluster), role: "aws", image: image, bundleHash: hash,
 		flags: []string{
 			"--env", "GOMAXPROCS=" + strconv.Itoa(max(1, runtime.NumCPU()/2)), // the rest is the shop's
+			"--cap-add", "NET_ADMIN", // in its own network namespace: the routes to pods
 			"--volume", kubeconfigDir + ":/etc/fakeaws:ro",
 			"--volume", awsVolume(b.cluster) + ":/var/lib/fakeaws",
-			"--publish", publish(httpPort, awsHTTPPort), "--publish", publish(grpcPort, awsGRPCPort),
+			"--publish", publish(httpPort, awsHTTPPort), "--publish", publish(grpcPort, awsGRPCPort), "--publish", publish(0, awsAdminPort),
 		},
 		args: []string{"serve", "--kms-listen=:" + strconv.Itoa(kmsPort), "--alb-http=:" + strconv.Itoa(awsHTTPPort), "--alb-grpc=:" + strconv.Itoa(awsGRPCPort),
-			"--kubeconfig=/etc/fakeaws/kubeconfig", "--state=/var/lib/fakeaws"},
+			"--admin-listen=:" + strconv.Itoa(awsAdminPort), "--alb-pod-routes", "--kubeconfig=/etc/fakeaws/kubeconfig", "--state=/var/lib/fakeaws"},
 	}
 }
 

@@ -38,6 +38,9 @@ func TestUpRaisesAClusterAndRecordsIt(t *testing.T) {
 		return strings.HasPrefix(l, "run --detach --name meshsim-registry --hostname meshsim-registry --network kind ") &&
 			strings.HasSuffix(l, " --volume /bundles/1:/bundle:ro meshsim.local/registry:1 --listen=:5000 --bundle=/bundle")
 	}))
+	require.True(t, slices.ContainsFunc(b.docker.lines, func(l string) bool {
+		return strings.HasPrefix(l, "run --detach --name meshsim-aws ") && strings.Contains(l, " --cap-add NET_ADMIN ") && strings.Contains(l, " --alb-pod-routes ")
+	}), "the load balancer may lead itself to pods")
 	for path, mode := range map[string]os.FileMode{"": 0o700, "cluster.json": 0o600, "kubeconfig": 0o600, "aws/kubeconfig": 0o600} {
 		info, err := os.Stat(filepath.Join(b.folder(), path))
 		require.NoError(t, err)
@@ -290,7 +293,7 @@ func TestStatusTellsOfContainersAndAnAPIThatDoesNotAnswer(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, s.Containers, 6)
 	require.Equal(t, Container{Name: "meshsim-control-plane", Role: "node", State: "running"}, s.Containers[0])
-	require.Equal(t, Container{Name: "meshsim-aws", Role: "aws", State: "running", Ports: "80/tcp -> 127.0.0.1:380, 9090/tcp -> 127.0.0.1:39090"}, s.Containers[4])
+	require.Equal(t, Container{Name: "meshsim-aws", Role: "aws", State: "running", Ports: "80/tcp -> 127.0.0.1:380, 9090/tcp -> 127.0.0.1:39090, 8090/tcp -> 127.0.0.1:38090"}, s.Containers[4])
 	require.Contains(t, s.APIError, "kubeconfig") // which holds no such thing here
 	require.Zero(t, s.Ready())
 	without, err := GetStatus(t.Context(), StatusOptions{Name: "meshsim", Cache: b.Cache, Runner: b.docker})

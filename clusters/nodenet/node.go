@@ -27,28 +27,32 @@ var ErrNoRange = errors.New("the node has no IPv4 pod range yet")
 // PlanFor works out the network of the node called self. Nodes that are being
 // deleted stay reachable; nodes without a range or an address are left out.
 func PlanFor(self string, nodes []*corev1.Node) (Plan, error) {
-	var p Plan
-	found := false
+	p := Plan{Routes: Routes(self, nodes)}
 	for _, n := range nodes {
-		pods, ok := podRange(n)
-		if !ok {
+		if n.Name != self {
 			continue
 		}
-		if n.Name == self {
-			p.Pods, found = pods, true
-			continue
-		}
-		if via, ok := internalIP(n); ok {
-			p.Routes = append(p.Routes, Route{Pods: pods, Via: via})
+		if pods, ok := podRange(n); ok {
+			p.Pods = pods
+			return p, nil
 		}
 	}
-	if !found {
-		return Plan{}, fmt.Errorf("node %s: %w", self, ErrNoRange)
+	return Plan{}, fmt.Errorf("node %s: %w", self, ErrNoRange)
+}
+
+// Routes lists the ways to the pods of every node but the one called self,
+// sorted by pod range.
+func Routes(self string, nodes []*corev1.Node) []Route {
+	var routes []Route
+	for _, n := range nodes {
+		pods, ranged := podRange(n)
+		via, addressed := internalIP(n)
+		if n.Name != self && ranged && addressed {
+			routes = append(routes, Route{Pods: pods, Via: via})
+		}
 	}
-	sort.Slice(p.Routes, func(i, j int) bool {
-		return p.Routes[i].Pods.Addr().Less(p.Routes[j].Pods.Addr())
-	})
-	return p, nil
+	sort.Slice(routes, func(i, j int) bool { return routes[i].Pods.Addr().Less(routes[j].Pods.Addr()) })
+	return routes
 }
 
 func podRange(n *corev1.Node) (netip.Prefix, bool) {

@@ -3,43 +3,20 @@ package alb
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"io"
-	"net/http"
 	"sync"
 	"time"
 )
 
-// entry is one line of the access log. It holds no body, no header but the
-// trace, and no query, which may hold what a customer typed.
-type entry struct {
-	Time         time.Time `json:"time"`
-	Listener     Listener  `json:"listener"`
-	Client       string    `json:"client"`
-	Method       string    `json:"method"`
-	Host         string    `json:"host"`
-	Path         string    `json:"path"`
-	Protocol     string    `json:"protocol"`
-	Status       int       `json:"status"`
-	TargetStatus int       `json:"targetStatus,omitempty"`
-	Group        string    `json:"group,omitempty"`
-	Target       string    `json:"target,omitempty"`
-	Node         string    `json:"node,omitempty"`
-	Sent         int64     `json:"sent"` // bytes of body
-	TookMs       float64   `json:"tookMs"`
-	Trace        string    `json:"trace"`
-	Error        string    `json:"error,omitempty"`
-
-	began time.Time // with the monotonic clock
-}
-
-// accessLog writes entries as JSON lines; safe for concurrent use. Lines are
-// kept for up to a second: one at a time each would wake the container engine
-// in the middle of a request.
+// accessLog writes entries in the format of AWS's access logs; safe for
+// concurrent use. Lines are kept for up to a second: one at a time each would
+// wake the container engine in the middle of a request.
 type accessLog struct {
-	sink io.Writer
-	mu   sync.Mutex
-	kept *bufio.Writer // towards sink
+	sink     io.Writer
+	balancer string // its resource ID
+	mu       sync.Mutex
+	kept     *bufio.Writer // towards sink
+	line     []byte        // what the last one was written in
 }
 
 const (
@@ -47,13 +24,14 @@ const (
 	accessFlush  = time.Second
 )
 
-func newAccessLog(out io.Writer) *accessLog {
-	return &accessLog{sink: out, kept: bufio.NewWriterSize(out, accessBuffer)}
+func newAccessLog(out io.Writer, balancer string) *accessLog {
+	return &accessLog{sink: out, balancer: balancer, kept: bufio.NewWriterSize(out, accessBuffer)}
 }
 
-// flushUntil writes out what is kept, every second until ctx ends.
-func (l *accessLog) flushUntil(ctx context.Context) {
-	tick := time.NewTicker(accessFlush)
+// flushEvery writes out what is kept, again and again until ctx ends, and does
+// what else is due then.
+func (l *accessLog) flushEvery(ctx context.Context, every time.Duration, also func()) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -61,6 +39,7 @@ func (l *accessLog) flushUntil(ctx context.Context) {
 			return
 		case <-tick.C:
 			l.flush()
+			also()
 		}
 	}
 }
@@ -78,55 +57,10 @@ func (l *accessLog) check(err error) {
 	}
 }
 
-func (l *accessLog) begin(listener Listener, r *http.Request, trace string) *entry {
-	now := time.Now()
-	return &entry{
-		Time: now.UTC(), Listener: listener, Client: r.RemoteAddr, Method: r.Method, Host: r.Host,
-		Path: r.URL.Path, Protocol: r.Proto, Trace: trace, began: now,
-	}
-}
-
-func (e *entry) done(w *countingWriter) {
-	if e.Status == 0 {
-		e.Status = w.status
-	}
-	e.Sent = w.written
-	e.TookMs = float64(time.Since(e.began).Microseconds()) / 1000
-}
-
 func (l *accessLog) write(e *entry) {
-	line, err := json.Marshal(e)
-	if err != nil {
-		return // an entry is plain data and always encodes
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err = l.kept.Write(append(line, '\n'))
+	l.line = e.line(l.line[:0], l.balancer)
+	_, err := l.kept.Write(l.line)
 	l.check(err) // a lost line must not lose the request
 }
-
-// countingWriter remembers the status and the size of an answer.
-type countingWriter struct {
-	http.ResponseWriter
-	status  int
-	written int64
-}
-
-func (w *countingWriter) WriteHeader(status int) {
-	if status >= 200 { // 1xx are not the answer yet
-		w.status = status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriter.Write(p)
-	w.written += int64(n)
-	return n, err
-}
-
-// Unwrap lets http.ResponseController reach Flush.
-func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

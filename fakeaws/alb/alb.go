@@ -1,13 +1,13 @@
 // Package alb stands in for an AWS Application Load Balancer and the
-// controller that sets it up from Ingress objects: rules by path, instance
-// targets (a node's address and a Service's NodePort) with health checks, an
-// HTTP/1.1 listener, and a gRPC listener. AWS's gRPC listener wants TLS; this
-// one is without.
+// controller that sets it up from Ingress objects: rules by path, target groups
+// of nodes or of pods with health checks, deregistration delay and slow start,
+// an HTTP/1.1 listener, and a gRPC listener. AWS's gRPC listener wants TLS;
+// this one is without.
 package alb
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,16 +22,28 @@ import (
 
 const (
 	settle      = 100 * time.Millisecond
-	clientIdle  = 60 * time.Second
+	headTimeout = time.Minute
 	lastGoodbye = 5 * time.Second // how long requests under way may take at the end
 )
 
-// Options configure a Balancer; all are needed.
+// Options configure a Balancer; unmarked ones are needed.
 type Options struct {
 	HTTP   net.Listener // HTTP/1.1
 	GRPC   net.Listener // HTTP/2 without TLS
-	Access io.Writer    // JSON lines, one a request, within a second of it
+	Access io.Writer    // lines in the format of AWS's access logs, within a second of their request
 	Log    *slog.Logger
+
+	// Name, Region and Account make the resource IDs in the access log.
+	Name, Region, Account string
+	// TargetType is of an Ingress that names none; default instance.
+	TargetType TargetType
+	// Propagation is how long a registration or deregistration takes to get
+	// from the controller to the load balancer; default 0.
+	Propagation time.Duration
+	// Pods leads to targets of type ip; nil where they are reached as they are.
+	Pods PodNetwork
+	// Gates keeps pods' readiness gates; nil: there are none.
+	Gates *Gates
 }
 
 // Balancer is the load balancer with its controller.
@@ -39,17 +51,20 @@ type Balancer struct {
 	o       Options
 	table   *table
 	watcher *watcher
-	timeout time.Duration
+	flush   time.Duration // how often logs are written
 }
 
 // New returns a balancer that serves nothing until Run.
 func New(o Options) *Balancer {
-	t := newTable(o.Log)
+	t := newTable(owner{o.Name, o.Region, o.Account}, o.Propagation, o.Log)
 	return &Balancer{
-		o:       o,
-		table:   t,
-		watcher: &watcher{table: t, log: o.Log, settle: settle},
-		timeout: targetTimeout,
+		o:     o,
+		table: t,
+		flush: accessFlush,
+		watcher: &watcher{
+			table: t, targetType: cmp.Or(o.TargetType, InstanceTargets), settings: defaultSettings,
+			pods: o.Pods, gates: o.Gates, log: o.Log, settle: settle,
+		},
 	}
 }
 
@@ -57,18 +72,22 @@ func New(o Options) *Balancer {
 // gives the cluster's client as soon as there is one; until then every
 // request is answered 404, as by a load balancer without rules.
 func (b *Balancer) Run(ctx context.Context, connect func(context.Context) (kubernetes.Interface, error)) error {
-	access := newAccessLog(b.o.Access)
-	defer access.flush()
+	access, failed := newAccessLog(b.o.Access, b.table.owner.balancer()), newFailures(b.o.Log)
+	defer func() {
+		access.flush()
+		failed.tell()
+	}()
+	if b.o.Gates != nil {
+		defer b.o.Gates.Listener.Close() // also where there never was a cluster
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		access.flushUntil(ctx)
+		access.flushEvery(ctx, b.flush, failed.tell)
 		return nil
 	})
 	for l, door := range map[Listener]net.Listener{HTTP: b.o.HTTP, GRPC: b.o.GRPC} {
-		transport := newTransport(l, b.timeout)
-		defer transport.CloseIdleConnections()
-		handler := newProxy(l, portOf(door), b.table, access, transport, b.o.Log)
-		g.Go(func() error { return serve(ctx, door, handler, l) })
+		handler := newProxy(l, portOf(door), b.table, access, failed, b.o.Log)
+		g.Go(func() error { return b.serve(ctx, door, handler, l) })
 	}
 	g.Go(func() error {
 		client, err := connect(ctx)
@@ -98,15 +117,19 @@ func portOf(l net.Listener) string {
 	return port
 }
 
-func serve(ctx context.Context, door net.Listener, handler http.Handler, l Listener) error {
+func (b *Balancer) serve(ctx context.Context, door net.Listener, handler http.Handler, l Listener) error {
+	spoken := new(http.Protocols)
+	spoken.SetHTTP1(true) // on the gRPC listener to be told that it is the wrong one
+	spoken.SetUnencryptedHTTP2(l == GRPC)
 	server := &http.Server{
 		Handler:           handler,
-		Protocols:         protocols(l == GRPC),
-		ReadHeaderTimeout: clientIdle,
-		IdleTimeout:       clientIdle,
+		Protocols:         spoken,
+		ReadHeaderTimeout: headTimeout,
+		ConnState:         b.table.watchClient, // which ends idle connections, too
+		ConnContext:       rememberClient,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // the access log tells it
 	}
-	return ServeUntil(ctx, server, door)
+	return ServeUntil(ctx, server, entrance{door, b.table})
 }
 
 // ServeUntil runs server on door until ctx ends, then gives requests under
@@ -128,66 +151,4 @@ func ServeUntil(ctx context.Context, server *http.Server, door net.Listener) err
 		return fmt.Errorf("serve on %s: %w", door.Addr(), err)
 	}
 	return <-stopped
-}
-
-// Admin serves /-/ready (200 once the cluster's objects are known) and
-// /-/targets (every target group as JSON).
-func (b *Balancer) Admin() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !b.watcher.synced.Load() {
-			http.Error(w, "the cluster's objects are not known yet", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ready\n")
-	})
-	mux.HandleFunc("GET /-/targets", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(b.Groups()) // a reader who has gone needs no answer
-	})
-	return mux
-}
-
-// Group is a target group as /-/targets shows it.
-type Group struct {
-	Name     string   `json:"name"` // namespace/service:port/listener
-	Listener Listener `json:"listener"`
-	Paths    []string `json:"paths"`
-	Targets  []Target `json:"targets"`
-}
-
-// Target is one target and its health: initial, healthy or unhealthy.
-type Target struct {
-	Node    string `json:"node"`
-	Address string `json:"address"`
-	Health  string `json:"health"`
-	Reason  string `json:"reason,omitempty"`
-}
-
-// Groups lists the target groups that rules lead to, in the order of the rules.
-func (b *Balancer) Groups() []Group {
-	now := b.table.live.Load()
-	out := []Group{}
-	at := map[string]int{}
-	for _, l := range []Listener{HTTP, GRPC} {
-		for _, r := range now.rules[l] {
-			i, seen := at[r.group]
-			if !seen {
-				i = len(out)
-				at[r.group] = i
-				out = append(out, describe(now.groups[r.group]))
-			}
-			out[i].Paths = append(out[i].Paths, r.path)
-		}
-	}
-	return out
-}
-
-func describe(g *group) Group {
-	d := Group{Name: g.spec.Key, Listener: g.spec.Listener, Targets: []Target{}}
-	for _, t := range *g.targets.Load() {
-		why, _ := t.reason.Load().(string)
-		d.Targets = append(d.Targets, Target{Node: t.node.Name, Address: t.address, Health: t.health().String(), Reason: why})
-	}
-	return d
 }

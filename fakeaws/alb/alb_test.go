@@ -3,24 +3,28 @@ package alb
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestTheBalancerFollowsTheCluster(t *testing.T) {
+func TestTheBalancerFollowsTheClustersNodes(t *testing.T) {
 	port, doors := listenOn(t, "127.0.0.1", "127.0.0.2")
 	var sick atomic.Bool
 	for i, name := range []string{"a", "b"} {
@@ -32,13 +36,14 @@ func TestTheBalancerFollowsTheCluster(t *testing.T) {
 		}))
 	}
 	ctx := t.Context()
-	s := start(t, time.Second)
-	status, _ := get(t, "http://"+s.http+"/api/x")
+	s := start(t, nil)
+	status, body := get(t, "http://"+s.http+"/api/x")
 	require.Equal(t, 404, status, "no ingress yet")
+	require.Empty(t, body)
 
 	_, err := s.client.CoreV1().Services("prod-app").Create(ctx, testService("shop", testPort("http", 8080, port)), metav1.CreateOptions{})
 	require.NoError(t, err)
-	_, err = s.client.NetworkingV1().Ingresses("prod-app").Create(ctx, restIngress(), metav1.CreateOptions{})
+	_, err = s.client.NetworkingV1().Ingresses("prod-app").Create(ctx, restIngress(quick), metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(s.Groups()) == 1 }, 5*time.Second, 5*time.Millisecond)
 	status, _ = get(t, "http://"+s.http+"/api/x")
@@ -63,82 +68,213 @@ func TestTheBalancerFollowsTheCluster(t *testing.T) {
 	cordoned.Spec.Unschedulable = true
 	_, err = nodes.Update(ctx, cordoned, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	s.awaitHealth(t, "a", "none")
+	s.awaitHealth(t, "a", "draining")
 	require.Equal(t, map[string]int{"b": 4}, s.spread(t, 4))
+	s.awaitHealth(t, "a", "none")
 	require.NoError(t, nodes.Delete(ctx, "b", metav1.DeleteOptions{}))
-	s.awaitHealth(t, "b", "none")
+	s.awaitHealth(t, "b", "draining")
+	status, _ = get(t, "http://"+s.http+"/api/x")
+	require.Equal(t, 503, status, "a target that drains takes nothing new, not even as the last one")
 
 	require.NoError(t, s.client.NetworkingV1().Ingresses("prod-app").Delete(ctx, "rest", metav1.DeleteOptions{}))
 	require.Eventually(t, func() bool { return len(s.Groups()) == 0 }, 5*time.Second, 5*time.Millisecond)
 }
 
-// spread counts who answers n requests.
-func (s *sandbox) spread(t *testing.T, n int) map[string]int {
-	out := map[string]int{}
-	for range n {
-		status, who := get(t, "http://"+s.http+"/api/who")
-		require.Equal(t, 200, status)
-		out[who]++
+func TestPodsAreTargets(t *testing.T) {
+	port, doors := listenOn(t, "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+	for i, door := range doors {
+		serveOn(t, door, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, string(rune('a'+i))) }))
 	}
-	return out
+	node := testNode("node-1", "127.0.0.9")
+	node.Labels["topology.kubernetes.io/zone"] = "us-east-1b"
+	pods := []pod{
+		{name: "shop-a", ip: "127.0.0.1", node: "node-1", ready: true},
+		{name: "shop-b", ip: "127.0.0.2", node: "node-1", ready: true},
+		{name: "shop-c", ip: "127.0.0.3", node: "node-1"},               // not ready
+		{name: "shop-d", ip: "127.0.0.4", node: "node-1", ending: true}, // being deleted
+	}
+	s := start(t, nil, restIngress(toPods()), testService("shop", testPort("http", 8080, 0)), node, podsOf("http", port, pods...))
+	s.awaitHealth(t, "shop-a", "healthy")
+	s.awaitHealth(t, "shop-b", "healthy")
+	require.Equal(t, map[string]int{"a": 3, "b": 3}, s.spread(t, 6))
+	g := s.Groups()[0]
+	require.Equal(t, IPTargets, g.TargetType)
+	require.Equal(t, "prod-app/rest/shop:8080", g.Group)
+	require.Equal(t, []Target{
+		{Address: fmt.Sprintf("127.0.0.1:%d", port), Pod: "shop-a", Node: "node-1", Zone: "us-east-1b", Health: "healthy"},
+		{Address: fmt.Sprintf("127.0.0.2:%d", port), Pod: "shop-b", Node: "node-1", Zone: "us-east-1b", Health: "healthy"},
+	}, g.Targets)
+
+	pods[2].ready = true
+	s.setPods(t, podsOf("http", port, pods...))
+	s.awaitHealth(t, "shop-c", "healthy")
+	require.Equal(t, map[string]int{"a": 2, "b": 2, "c": 2}, s.spread(t, 6))
 }
 
-// oneTarget starts a balancer with one node that h answers for.
-func oneTarget(t *testing.T, timeout time.Duration, h http.HandlerFunc) *sandbox {
-	t.Helper()
-	port, doors := listenOn(t, "127.0.0.1")
-	serveOn(t, doors[0], h)
-	s := start(t, timeout, restIngress(), testService("shop", testPort("http", 8080, port)), testNode("a", "127.0.0.1"))
-	s.awaitHealth(t, "a", "healthy")
-	return s
+// A pod that is being terminated keeps what it has and gets nothing new.
+func TestATerminatingPodEndsItsRequestsAndGetsNoNewOnes(t *testing.T) {
+	port, doors := listenOn(t, "127.0.0.1", "127.0.0.2")
+	arrived, release := make(chan string, 8), make(chan struct{})
+	for i, name := range []string{"a", "b"} {
+		serveOn(t, doors[i], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/api/slow" {
+				arrived <- name
+				<-release
+			}
+			_, _ = io.WriteString(w, name)
+		}))
+	}
+	a, b := pod{name: "shop-a", ip: "127.0.0.1", ready: true}, pod{name: "shop-b", ip: "127.0.0.2", ready: true}
+	notes := toPods("target-group-attributes", "deregistration_delay.timeout_seconds=30")
+	s := start(t, nil, restIngress(notes), testService("shop", testPort("http", 8080, 0)), podsOf("http", port, a, b))
+	s.awaitHealth(t, "shop-a", "healthy")
+	s.awaitHealth(t, "shop-b", "healthy")
+
+	type reply struct {
+		status int
+		body   string
+	}
+	slow := make(chan reply, 2)
+	for range 2 { // one to each
+		go func() {
+			status, body := get(t, "http://"+s.http+"/api/slow")
+			slow <- reply{status, body}
+		}()
+	}
+	require.ElementsMatch(t, []string{"a", "b"}, []string{<-arrived, <-arrived})
+
+	a.ready, a.ending = false, true
+	s.setPods(t, podsOf("http", port, a, b))
+	s.awaitHealth(t, "shop-a", "draining")
+	require.Equal(t, map[string]int{"b": 10}, s.spread(t, 10))
+	require.Equal(t, int64(1), s.Groups()[0].Targets[1].UnderWay, "its request is still under way")
+	close(release)
+	require.ElementsMatch(t, []reply{{200, "a"}, {200, "b"}}, []reply{<-slow, <-slow})
+	require.Equal(t, "draining", s.healthOf("shop-a"), "until the delay is over, as AWS shows it")
 }
 
-func TestRequestsAndAnswersPassThroughWhole(t *testing.T) {
-	var seen http.Header
-	var host, body string
-	s := oneTarget(t, time.Second, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/" {
+func TestARequestThatOutlivesTheDeregistrationDelayIsCut(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	arrived := make(chan struct{}, 2)
+	notes := toPods("target-group-attributes", "deregistration_delay.timeout_seconds=1")
+	s := onePod(t, nil, notes, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/silent":
+		case "/api/begun":
+			_, _ = io.WriteString(w, "first half")
+			_ = http.NewResponseController(w).Flush()
+		default:
 			return
 		}
-		data, _ := io.ReadAll(r.Body)
-		seen, host, body = r.Header, r.Host, r.URL.RawQuery+" "+string(data)
-		w.Header().Set("Trailer", "X-After")
-		w.Header().Set("X-Shop-Pod", "orders-1")
-		w.WriteHeader(http.StatusConflict)
-		_, _ = io.WriteString(w, `{"error":"out_of_stock"}`)
-		w.Header().Set("X-After", "done")
+		arrived <- struct{}{}
+		<-release
 	})
-	req, err := http.NewRequest(http.MethodPost, "http://"+s.http+"/api/orders?a=1;b", strings.NewReader("{}"))
+	begun, err := http.Get("http://" + s.http + "/api/begun")
 	require.NoError(t, err)
-	req.Host = "shop.example"
-	req.Header.Set("X-Forwarded-For", "203.0.113.7")
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
+	defer begun.Body.Close()
+	<-arrived
+	silent := make(chan int, 1)
+	go func() {
+		status, _ := get(t, "http://"+s.http+"/api/silent")
+		silent <- status
+	}()
+	<-arrived
+	s.setPods(t, podsOf("http", 1)) // the pod has gone from the endpoints
 
-	require.Equal(t, 409, res.StatusCode)
-	require.Equal(t, `{"error":"out_of_stock"}`, string(answer))
-	require.Equal(t, "orders-1", res.Header.Get("X-Shop-Pod"))
-	require.Equal(t, "done", res.Trailer.Get("X-After"))
-	require.Equal(t, "shop.example", host)
-	require.Equal(t, "a=1;b {}", body)
-	require.Equal(t, "203.0.113.7, 127.0.0.1", seen.Get("X-Forwarded-For"))
-	require.Equal(t, "http", seen.Get("X-Forwarded-Proto"))
-	require.Equal(t, s.http[strings.LastIndex(s.http, ":")+1:], seen.Get("X-Forwarded-Port"))
-	require.Regexp(t, `^Root=1-[0-9a-f]{8}-[0-9a-f]{24}$`, seen.Get("X-Amzn-Trace-Id"))
-
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, 5*time.Second, time.Millisecond)
-	e := s.access.entries(t)[0]
-	require.Equal(t, seen.Get("X-Amzn-Trace-Id"), e.Trace)
-	require.Equal(t, []any{HTTP, "POST", "/api/orders", 409, 409, int64(24), "a"},
-		[]any{e.Listener, e.Method, e.Path, e.Status, e.TargetStatus, e.Sent, e.Node})
+	require.Equal(t, 502, <-silent)
+	body, err := io.ReadAll(begun.Body)
+	require.Equal(t, "first half", string(body))
+	require.Error(t, err, "an answer that has begun is broken off")
+	for _, e := range s.lastEntries(t, 2) {
+		switch e["request"] {
+		case "GET http://" + s.http + "/api/silent HTTP/1.1":
+			require.Equal(t, []string{"502", "-", "-1"}, []string{e["elb_status_code"], e["target_status_code"], e["target_processing_time"]})
+		default:
+			require.Equal(t, []string{"200", "200"}, []string{e["elb_status_code"], e["target_status_code"]})
+		}
+	}
+	require.Eventually(t, func() bool { return s.healthOf("shop-a") == "none" }, 5*time.Second, 5*time.Millisecond)
+	require.Contains(t, s.log.String(), "requests outlived the deregistration delay and were cut")
 }
+
+func TestConnectionsToTargetsAreKept(t *testing.T) {
+	peers := make(chan string, 64)
+	s := onePod(t, idleAfter(time.Second), toPods(), func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/" {
+			peers <- r.RemoteAddr
+		}
+	})
+	seen := map[string]bool{}
+	for range 20 {
+		status, _ := get(t, "http://"+s.http+"/api/x")
+		require.Equal(t, 200, status)
+		seen[<-peers] = true
+	}
+	require.Len(t, seen, 1, "twenty requests, one connection")
+	time.Sleep(1500 * time.Millisecond) // longer than the idle timeout
+	status, _ := get(t, "http://"+s.http+"/api/x")
+	require.Equal(t, 200, status)
+	require.NotContains(t, seen, <-peers, "an idle connection is closed and replaced")
+}
+
+func TestADeregisteredTargetLosesItsIdleConnectionsAtOnce(t *testing.T) {
+	port, doors := listenOn(t, "127.0.0.1")
+	door := &countedDoor{Listener: doors[0]}
+	serveOn(t, door, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s := start(t, nil, restIngress(toPods("healthcheck-interval-seconds", "300")), testService("shop", testPort("http", 8080, 0)),
+		podsOf("http", port, pod{name: "shop-a", ip: "127.0.0.1", ready: true}))
+	s.awaitHealth(t, "shop-a", "healthy")
+	status, _ := get(t, "http://"+s.http+"/api/x")
+	require.Equal(t, 200, status)
+	require.Equal(t, int32(1), door.open.Load(), "it is kept for the next request")
+	s.setPods(t, podsOf("http", port))
+	s.awaitHealth(t, "shop-a", "draining")
+	require.Eventually(t, func() bool { return door.open.Load() == 0 }, 5*time.Second, time.Millisecond)
+}
+
+// countedDoor counts the connections that are open.
+type countedDoor struct {
+	net.Listener
+	open atomic.Int32
+}
+
+func (d *countedDoor) Accept() (net.Conn, error) {
+	conn, err := d.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	d.open.Add(1)
+	return &countedConn{Conn: conn, closed: sync.OnceFunc(func() { d.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// fakeWays reach nobody until they are mended.
+type fakeWays struct{ mended atomic.Bool }
+
+func (f *fakeWays) mend() { f.mended.Store(true) }
+
+func (f *fakeWays) Keep([]*corev1.Node) error {
+	if f.mended.Load() {
+		return nil
+	}
+	return errors.New("operation not permitted")
+}
+
+func (f *fakeWays) Reaches(netip.Addr) bool { return f.mended.Load() }
 
 func TestAnswersAreStreamed(t *testing.T) {
 	next := make(chan struct{})
-	s := oneTarget(t, time.Second, func(w http.ResponseWriter, r *http.Request) {
+	s := onePod(t, nil, toPods(), func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "first\n")
 		if r.URL.Path != "/" {
 			_ = http.NewResponseController(w).Flush()
@@ -159,122 +295,27 @@ func TestAnswersAreStreamed(t *testing.T) {
 	require.Equal(t, "second\n", line)
 }
 
-func TestTroubleWithTargetsHasAWSCodes(t *testing.T) {
-	breakOff := func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err == nil {
-			_ = conn.Close()
-		}
-	}
-	nonsense := func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err == nil {
-			_, _ = io.WriteString(conn, "what?\r\n\r\n")
-			_ = conn.Close()
-		}
-	}
-	silent := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() } // the bodies are empty
-	for _, c := range []struct {
-		name   string
-		answer http.HandlerFunc
-		status int
-	}{
-		{"a target that breaks off", breakOff, 502},
-		{"a target that speaks nonsense", nonsense, 502},
-		{"a silent target", silent, 504},
-		{"a target's own error passes", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 500},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var calls atomic.Int32
-			s := oneTarget(t, 200*time.Millisecond, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path != "/" {
-					calls.Add(1)
-					c.answer(w, r)
-				}
-			})
-			for _, method := range []string{http.MethodGet, http.MethodPost} {
-				calls.Store(0)
-				req, err := http.NewRequest(method, "http://"+s.http+"/api/x", nil)
-				require.NoError(t, err)
-				req.Header.Set("Idempotency-Key", "k") // Go's transport takes it as leave to repeat
-				res, err := http.DefaultClient.Do(req)
-				require.NoError(t, err)
-				res.Body.Close()
-				require.Equal(t, c.status, res.StatusCode)
-				require.Equal(t, int32(1), calls.Load(), "%s was sent once", method)
-			}
-		})
-	}
-}
-
-func TestARefusingTargetIs502(t *testing.T) {
+func TestAPodWithoutARouteIsToldAndNotTried(t *testing.T) {
 	port, doors := listenOn(t, "127.0.0.1")
-	require.NoError(t, doors[0].Close())
-	s := start(t, time.Second, restIngress(), testService("shop", testPort("http", 8080, port)), testNode("a", "127.0.0.1"))
-	require.Eventually(t, func() bool { return s.healthOf("a") != "none" }, 5*time.Second, time.Millisecond)
-	status, body := get(t, "http://"+s.http+"/api/x")
-	require.Equal(t, 502, status)
-	require.Contains(t, body, "502 Bad Gateway")
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, 5*time.Second, time.Millisecond)
-	require.Contains(t, s.access.entries(t)[0].Error, "connection refused")
-}
+	var asked atomic.Int32
+	serveOn(t, doors[0], http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	ways := &fakeWays{}
+	s := start(t, func(b *Balancer) { b.watcher.pods = ways }, restIngress(toPods()), testService("shop", testPort("http", 8080, port)),
+		testNode("node-1", "127.0.0.1"), podsOf("http", port, pod{name: "shop-a", ip: "127.0.0.1", ready: true}))
+	s.awaitHealth(t, "shop-a", "unused")
+	status, _ := get(t, "http://"+s.http+"/api/x")
+	require.Equal(t, 503, status, "and no way by the node's port instead")
+	require.Zero(t, asked.Load())
+	require.Contains(t, s.log.String(), "reach the cluster's pods: operation not permitted")
+	require.Contains(t, s.log.String(), "there is no route to the pod")
 
-// A kept connection that the target closes under a request is not replaced by
-// a second attempt, whatever the method.
-func TestARequestIsNotRepeatedOnABrokenConnection(t *testing.T) {
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		t.Run(method, func(t *testing.T) {
-			var calls atomic.Int32
-			s := oneTarget(t, time.Second, func(w http.ResponseWriter, r *http.Request) {
-				if r.URL.Path == "/api/break" {
-					calls.Add(1)
-					conn, _, err := http.NewResponseController(w).Hijack()
-					if err == nil {
-						_ = conn.Close()
-					}
-				}
-			})
-			status, _ := get(t, "http://"+s.http+"/api/warm") // leaves a kept connection
-			require.Equal(t, 200, status)
-			req, err := http.NewRequest(method, "http://"+s.http+"/api/break", nil)
-			require.NoError(t, err)
-			res, err := http.DefaultClient.Do(req)
-			require.NoError(t, err)
-			res.Body.Close()
-			require.Equal(t, 502, res.StatusCode)
-			require.Equal(t, int32(1), calls.Load())
-		})
-	}
-}
-
-func TestAClientThatLeavesIsLogged460(t *testing.T) {
-	arrived := make(chan struct{}, 1)
-	s := oneTarget(t, 5*time.Second, func(_ http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/" {
-			arrived <- struct{}{}
-			<-r.Context().Done()
-		}
-	})
-	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.http+"/api/x", nil)
-	require.NoError(t, err)
-	go func() { <-arrived; cancel() }()
-	_, err = http.DefaultClient.Do(req)
-	require.ErrorIs(t, err, context.Canceled)
-	require.Eventually(t, func() bool { return len(s.access.entries(t)) == 1 }, 5*time.Second, time.Millisecond)
-	require.Equal(t, 460, s.access.entries(t)[0].Status)
-}
-
-func TestUnusedConnectionsToTargetsAreDroppedBeforeAPodWouldExit(t *testing.T) {
-	for _, l := range []Listener{HTTP, GRPC} {
-		transport := newTransport(l, time.Minute)
-		require.Less(t, transport.IdleConnTimeout, 3*time.Second+1)
-		require.Positive(t, transport.IdleConnTimeout)
-	}
+	ways.mend()
+	s.awaitHealth(t, "shop-a", "healthy")
+	require.Equal(t, map[string]int{"": 3}, s.spread(t, 3))
 }
 
 func TestTheAdminPageSaysWhenItIsReady(t *testing.T) {
-	b := New(Options{Log: slog.New(slog.DiscardHandler)})
+	b := New(Options{Log: slog.New(slog.DiscardHandler), Name: "shop", Region: "us-east-1", Account: "123456789012"})
 	ask := func(path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		b.Admin().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -284,10 +325,14 @@ func TestTheAdminPageSaysWhenItIsReady(t *testing.T) {
 	b.watcher.synced.Store(true)
 	require.Equal(t, 200, ask("/-/ready").Code)
 	require.JSONEq(t, "[]", ask("/-/targets").Body.String())
-	g := newGroup(groupSpec{Key: "ns/s:1/http", Listener: HTTP})
-	g.targets.Store(&[]*target{newTarget(node{"a", "10.0.0.1"}, 80)})
-	b.table.live.Store(&routes{groups: map[string]*group{"ns/s:1/http": g}, rules: map[Listener][]rule{HTTP: {
-		newRule("", prefixPath, "/a", "ns/s:1/http", ""), newRule("", prefixPath, "/b", "ns/s:1/http", "")}}})
-	require.JSONEq(t, `[{"name":"ns/s:1/http","listener":"http","paths":["/a","/b"],
-		"targets":[{"node":"a","address":"10.0.0.1:80","health":"initial","reason":"not checked yet"}]}]`, ask("/-/targets").Body.String())
+	ctx, cancel := context.WithCancel(t.Context())
+	rules := map[Listener][]rule{HTTP: {newRule("", prefixPath, "/a", "k8s-ns-s-1", ""), newRule("", prefixPath, "/b", "k8s-ns-s-1", "")}}
+	spec := groupSpec{Name: "k8s-ns-s-1", Key: "ns/i/s:80", Listener: HTTP, Type: InstanceTargets}
+	b.table.apply(ctx, desired{rules: rules, groups: []desiredGroup{{spec, []endpoint{{IP: "10.0.0.1", Port: 80, Node: "a", Unusable: "no way"}}}}})
+	cancel()
+	b.table.wait()
+	require.JSONEq(t, `[{"name":"k8s-ns-s-1","group":"ns/i/s:80","listener":"http","targetType":"instance","paths":["/a","/b"],
+		"arn":"arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/k8s-ns-s-1/`+hash(16, "us-east-1", "123456789012", "k8s-ns-s-1")+`",
+		"targets":[{"node":"a","address":"10.0.0.1:80","health":"unused","reason":"Target.IpUnusable",
+			"description":"The IP address cannot be used as a target","detail":"no way","underWay":0}]}]`, ask("/-/targets").Body.String())
 }

@@ -3,6 +3,7 @@ package alb
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +11,14 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
 // checkSpec is how a group's targets are checked.
 type checkSpec struct {
-	Path        string
-	Port        int32 // on the node
-	GRPC        bool  // a gRPC call instead of a GET
+	Path        string // with a query, if any
+	GRPC        bool   // a gRPC call instead of a GET
+	TLS         bool
 	Success     codes
 	Interval    time.Duration
 	Timeout     time.Duration
@@ -26,72 +26,56 @@ type checkSpec struct {
 	UnhealthyAt int // failures in a row
 }
 
-// codes is a set of codes such as "200,300-302"; the text is kept so that
-// specs compare by ==.
-type codes string
-
-// parseCodes checks the form of a set of codes.
-func parseCodes(s string) (codes, error) {
-	for part := range strings.SplitSeq(s, ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		low, err := strconv.ParseUint(from, 10, 16)
-		if err != nil {
-			return "", fmt.Errorf("%q is not a code or a range of codes", part)
-		}
-		if high, err := strconv.ParseUint(to, 10, 16); isRange && (err != nil || high < low) {
-			return "", fmt.Errorf("%q is not a range of codes", part)
-		}
-	}
-	return codes(s), nil
+// mismatchError says that a target answered, but not as the group wants.
+type mismatchError struct {
+	got  int
+	want codes
 }
 
-// has tells whether code is in the set.
-func (c codes) has(code int) bool {
-	for part := range strings.SplitSeq(string(c), ",") {
-		from, to, isRange := strings.Cut(strings.TrimSpace(part), "-")
-		low, err := strconv.Atoi(from)
-		high := low
-		if isRange {
-			high, _ = strconv.Atoi(to) // parseCodes has seen it
-		}
-		if err == nil && code >= low && code <= high {
-			return true
-		}
-	}
-	return false
-}
+func (e *mismatchError) Error() string { return fmt.Sprintf("answered %d, want %s", e.got, e.want) }
 
-// checker does one health check.
+// checker does one target's health checks.
 type checker struct {
 	spec   checkSpec
 	client *http.Client
 	url    string
 }
 
-func newChecker(spec checkSpec, ip string) *checker {
-	// a new connection each time, so that a check asks whoever is behind the
-	// NodePort now and not the pod an old connection is tied to
-	transport := &http.Transport{DisableKeepAlives: true, Protocols: protocols(spec.GRPC)}
-	return &checker{
+func newChecker(spec checkSpec, e endpoint) checker {
+	// as AWS's: a new connection for every check
+	transport := &http.Transport{
+		DisableKeepAlives: true, Protocols: protocols(spec.GRPC, spec.TLS),
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // as AWS's: it takes every certificate
+	}
+	scheme, port := "http", e.Port
+	if spec.TLS {
+		scheme = "https"
+	}
+	if e.CheckPort != 0 {
+		port = e.CheckPort
+	}
+	return checker{
 		spec: spec,
 		client: &http.Client{
 			Transport:     transport,
 			Timeout:       spec.Timeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		url: "http://" + net.JoinHostPort(ip, strconv.Itoa(int(spec.Port))) + spec.Path,
+		url: scheme + "://" + net.JoinHostPort(e.IP, strconv.Itoa(int(port))) + spec.Path,
 	}
 }
 
-func protocols(h2c bool) *http.Protocols {
+// protocols towards a target: HTTP/1.1, or HTTP/2 with or without TLS.
+func protocols(http2, tls bool) *http.Protocols {
 	p := new(http.Protocols)
-	p.SetHTTP1(!h2c)
-	p.SetUnencryptedHTTP2(h2c)
+	p.SetHTTP1(!http2)
+	p.SetHTTP2(http2 && tls)
+	p.SetUnencryptedHTTP2(http2 && !tls)
 	return p
 }
 
 // check returns nil when the target answered as the group wants.
-func (c *checker) check(ctx context.Context) error {
+func (c checker) check(ctx context.Context) error {
 	req, err := c.request(ctx)
 	if err != nil {
 		return err
@@ -112,12 +96,12 @@ func (c *checker) check(ctx context.Context) error {
 		}
 	}
 	if !c.spec.Success.has(code) {
-		return fmt.Errorf("answered %d, want %s", code, c.spec.Success)
+		return &mismatchError{code, c.spec.Success}
 	}
 	return nil
 }
 
-func (c *checker) request(ctx context.Context) (*http.Request, error) {
+func (c checker) request(ctx context.Context) (*http.Request, error) {
 	if !c.spec.GRPC {
 		return http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
 	}
@@ -165,32 +149,63 @@ func (t *tally) note(ok bool, now health, spec checkSpec) health {
 	return now
 }
 
-// watch checks a target until ctx ends, and tells changed of each change.
-func (t *target) watch(ctx context.Context, spec checkSpec, changed func(*target, health, error)) {
-	c := newChecker(spec, t.node.IP)
+// startChecks begins t's health checks after a while; the caller holds mu.
+func (g *group) startChecks(ctx context.Context, t *target, after time.Duration) {
+	ctx, cancel := context.WithCancel(ctx)
+	t.stop = cancel
+	spec := g.spec.Load().Check
+	check := g.checker(spec, t.endpoint)
+	g.checks.Go(func() {
+		defer cancel()
+		if sleep(ctx, after) {
+			g.announce(t)
+			g.watch(ctx, t, spec, check)
+		}
+	})
+}
+
+// announce says that a new target is registered and not checked yet.
+func (g *group) announce(t *target) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t.state == initial {
+		t.why = reasonChecking
+		g.changed()
+	}
+}
+
+// watch checks a target until ctx ends. A check begins an interval after the
+// one before it began, however long that took.
+func (g *group) watch(ctx context.Context, t *target, spec checkSpec, check func(context.Context) error) {
 	var count tally
 	// after the first check, targets are spread over the interval: all at once
 	// they would be a burst that requests feel
-	for next := time.Duration(rand.Int64N(int64(spec.Interval))); ; next = spec.Interval {
-		err := c.check(ctx)
+	wait := time.Duration(rand.Int64N(int64(spec.Interval)))
+	for {
+		began := g.now()
+		err := check(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		was := t.health()
-		is := count.note(err == nil, was, spec)
-		if err != nil {
-			t.reason.Store(err.Error())
-		} else {
-			t.reason.Store("")
-		}
-		if is != was {
-			t.state.Store(int32(is))
-			changed(t, is, err)
-		}
-		select {
-		case <-ctx.Done():
+		g.note(t, &count, err)
+		if !sleep(ctx, wait-g.now().Sub(began)) {
 			return
-		case <-time.After(next):
 		}
+		wait = spec.Interval
+	}
+}
+
+// sleep waits, and tells whether ctx lasted as long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }

@@ -1,7 +1,12 @@
 package alb
 
 import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -34,40 +39,50 @@ func TestHealthChangesAfterEnoughResultsInARow(t *testing.T) {
 	}
 }
 
-func TestHealthyTargetsTakeTurns(t *testing.T) {
-	g := newGroup(groupSpec{NodePort: 80})
-	require.Nil(t, g.pick())
-	targets := []*target{}
-	for _, ip := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3"} {
-		targets = append(targets, newTarget(node{ip, ip}, 80))
-	}
-	g.targets.Store(&targets)
-	count := func(n int) map[string]int {
-		out := map[string]int{}
-		for range n {
-			out[g.pick().node.Name]++
+func TestChecksTakeAnAnswerAsTheyAreToldTo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.UserAgent() != "ELB-HealthChecker/2.0":
+			w.WriteHeader(418)
+		case r.URL.Path == "/moved":
+			http.Redirect(w, r, "/", http.StatusFound)
+		case r.URL.Path == "/slow":
+			<-r.Context().Done()
+		case r.URL.RawQuery == "deep":
+			w.WriteHeader(204)
+		default:
+			_, _ = io.WriteString(w, "ok")
 		}
-		return out
-	}
-
-	require.Equal(t, map[string]int{"10.0.0.1": 2, "10.0.0.2": 2, "10.0.0.3": 2}, count(6), "nobody healthy: it fails open")
-	targets[0].state.Store(int32(healthy))
-	targets[2].state.Store(int32(healthy))
-	require.Zero(t, count(6)["10.0.0.2"])
-	targets[1].state.Store(int32(healthy))
-	require.Equal(t, map[string]int{"10.0.0.1": 3, "10.0.0.2": 3, "10.0.0.3": 3}, count(9))
-}
-
-func BenchmarkPick(b *testing.B) {
-	g := newGroup(groupSpec{})
-	targets := make([]*target, 6)
-	for i := range targets {
-		targets[i] = newTarget(node{}, 1)
-		targets[i].state.Store(int32(healthy))
-	}
-	g.targets.Store(&targets)
-	b.ReportAllocs()
-	for b.Loop() {
-		g.pick()
+	}))
+	defer server.Close()
+	addr := server.Listener.Addr().(*net.TCPAddr)
+	here := endpoint{IP: "127.0.0.1", Port: int32(addr.Port)}
+	elsewhere := endpoint{IP: "127.0.0.1", Port: 1, CheckPort: int32(addr.Port)}
+	closed := endpoint{IP: "127.0.0.1", Port: 1}
+	for _, c := range []struct {
+		name    string
+		path    string
+		success codes
+		at      endpoint
+		want    reason // none: well
+	}{
+		{"the code it wants", "/", "200", here, reason{}},
+		{"a code out of a range", "/?deep", "200-299", here, reason{}},
+		{"another code", "/?deep", "200", here, reason{"Target.ResponseCodeMismatch", "Health checks failed with these codes: [204]"}},
+		{"a redirect is an answer and not followed", "/moved", "200", here, reason{"Target.ResponseCodeMismatch", "Health checks failed with these codes: [302]"}},
+		{"a redirect may be what it wants", "/moved", "302", here, reason{}},
+		{"no answer in time", "/slow", "200", here, reasonTimeout},
+		{"nobody there", "/", "200", closed, reasonFailed},
+		{"another port than that of requests", "/", "200", elsewhere, reason{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := newChecker(checkSpec{Path: c.path, Success: c.success, Timeout: 200 * time.Millisecond}, c.at).check(t.Context())
+			if c.want == (reason{}) {
+				require.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			require.Equal(t, c.want, reasonOf(unhealthy, err))
+		})
 	}
 }

@@ -4,17 +4,19 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
 const (
 	ingressClass = "alb"
-	annotation   = "alb.ingress.kubernetes.io/"
 	// what AWS's gRPC health check asks for when no path is given, and the
 	// grpc-status (unimplemented) by which an application answers it
 	grpcCheckPath    = "/AWS.ALB/healthcheck"
@@ -25,28 +27,48 @@ const (
 type objects struct {
 	ingresses []*networkingv1.Ingress
 	services  []*corev1.Service
+	slices    []*discoveryv1.EndpointSlice
 	nodes     []*corev1.Node
+}
+
+// policy is how the load balancer takes what objects leave open.
+type policy struct {
+	targetType TargetType                       // of an Ingress that names none
+	settings   settings                         // of a load balancer that no Ingress says anything about
+	unusable   func(netip.Addr) (reason string) // why a pod cannot be reached, "" when it can
+	// gated tells whether only its readiness gates keep a pod from being ready;
+	// nil where there are none.
+	gated func(namespace, pod string) bool
 }
 
 // planner turns the cluster's objects into the desired load balancer.
 type planner struct {
+	policy
 	services map[string]*corev1.Service
-	groups   map[string]groupSpec
+	slices   map[string][]*discoveryv1.EndpointSlice // by namespace/service
+	zones    map[string]string                       // by node
+	ready    map[string]bool                         // by node
+	nodes    []endpoint                              // fit for instance targets, without ports
+	groups   map[string]desiredGroup
 	out      desired
+	said     map[string]string // by whom a setting was made
 	problems []error
 }
 
 // plan works out the load balancer. Problems name the objects that could not
 // be honoured; everything else is in the result all the same.
-func plan(in objects) (desired, []error) {
+func plan(in objects, how policy) (desired, []error) {
 	p := &planner{
+		policy:   how,
 		services: map[string]*corev1.Service{},
-		groups:   map[string]groupSpec{},
-		out:      desired{rules: map[Listener][]rule{}},
+		slices:   map[string][]*discoveryv1.EndpointSlice{},
+		zones:    map[string]string{},
+		ready:    map[string]bool{},
+		groups:   map[string]desiredGroup{},
+		out:      desired{rules: map[Listener][]rule{}, settings: how.settings},
+		said:     map[string]string{},
 	}
-	for _, s := range in.services {
-		p.services[s.Namespace+"/"+s.Name] = s
-	}
+	p.index(in)
 	for _, ing := range in.ingresses {
 		if ing.Spec.IngressClassName != nil && *ing.Spec.IngressClassName == ingressClass {
 			if err := p.ingress(ing); err != nil {
@@ -54,38 +76,56 @@ func plan(in objects) (desired, []error) {
 			}
 		}
 	}
-	for l := range p.out.rules {
-		sortRules(p.out.rules[l])
+	for _, rules := range p.out.rules {
+		sortRules(rules)
+		for i := range rules {
+			rules[i].priority = i + 1
+		}
 	}
-	for _, spec := range p.groups {
-		p.out.groups = append(p.out.groups, spec)
+	for _, g := range p.groups {
+		g.spec.Idle = p.out.Idle
+		p.out.groups = append(p.out.groups, g)
 	}
-	slices.SortFunc(p.out.groups, func(a, b groupSpec) int { return cmp.Compare(a.Key, b.Key) })
-	p.out.nodes = targetNodes(in.nodes)
+	slices.SortFunc(p.out.groups, func(a, b desiredGroup) int { return cmp.Compare(a.spec.Key, b.spec.Key) })
 	return p.out, p.problems
 }
 
+func (p *planner) index(in objects) {
+	for _, s := range in.services {
+		p.services[s.Namespace+"/"+s.Name] = s
+	}
+	for _, s := range in.slices {
+		key := s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]
+		p.slices[key] = append(p.slices[key], s)
+	}
+	for _, n := range in.nodes {
+		p.zones[n.Name], p.ready[n.Name] = n.Labels[corev1.LabelTopologyZone], isReady(n)
+	}
+	p.nodes = targetNodes(in.nodes)
+	for _, n := range p.nodes {
+		if n.Zone != "" && !slices.Contains(p.out.zones, n.Zone) {
+			p.out.zones = append(p.out.zones, n.Zone)
+		}
+	}
+	slices.Sort(p.out.zones)
+}
+
 func (p *planner) ingress(ing *networkingv1.Ingress) error {
-	if t := ing.Annotations[annotation+"target-type"]; t != "" && t != "instance" {
-		return fmt.Errorf("target-type %q is not served, only instance", t)
+	read := annotations{ingress: ing.Annotations}
+	listener := map[string]Listener{"HTTP1": HTTP, "GRPC": GRPC}[read.oneOf("backend-protocol-version", "HTTP1", "HTTP1", "GRPC")]
+	p.settle(ing, &read)
+	errs := read.problems
+	if listener == "" {
+		return errors.Join(errs...)
 	}
-	listener := HTTP
-	switch v := ing.Annotations[annotation+"backend-protocol-version"]; v {
-	case "", "HTTP1":
-	case "GRPC":
-		listener = GRPC
-	default:
-		return fmt.Errorf("backend-protocol-version %q is not served, only HTTP1 and GRPC", v)
-	}
-	var errs []error
 	add := func(host string, kind matchKind, path string, backend networkingv1.IngressBackend) {
-		key, err := p.group(ing, listener, backend)
+		name, err := p.group(ing, listener, backend)
 		if err != nil {
 			errs = append(errs, err)
 			return
 		}
 		source := ing.Namespace + "/" + ing.Name
-		p.out.rules[listener] = append(p.out.rules[listener], newRule(host, kind, path, key, source))
+		p.out.rules[listener] = append(p.out.rules[listener], newRule(host, kind, path, name, source))
 	}
 	for _, r := range ing.Spec.Rules {
 		if r.HTTP == nil {
@@ -101,6 +141,26 @@ func (p *planner) ingress(ing *networkingv1.Ingress) error {
 	return errors.Join(errs...)
 }
 
+// settle takes an Ingress's settings of the load balancer, which all have in
+// common: two that differ are a problem, and the first is taken.
+func (p *planner) settle(ing *networkingv1.Ingress, read *annotations) {
+	text := read.text("load-balancer-attributes", "")
+	pairs, _ := parsePairs(text) // read says what is wrong with it
+	for key, value := range pairs {
+		if before, ok := p.said[key]; ok && before != value {
+			read.fail("load-balancer-attributes", fmt.Errorf("%s: %q here and %q elsewhere", key, value, before))
+			return
+		}
+	}
+	before := len(read.problems)
+	if got := read.settings(p.out.settings); len(read.problems) == before {
+		p.out.settings = got
+		for key, value := range pairs {
+			p.said[key] = value
+		}
+	}
+}
+
 func kindOf(t *networkingv1.PathType) matchKind {
 	switch {
 	case t == nil || *t == networkingv1.PathTypeImplementationSpecific:
@@ -111,133 +171,93 @@ func kindOf(t *networkingv1.PathType) matchKind {
 	return prefixPath
 }
 
-// group adds the target group of a backend and returns its key.
+// group adds the target group of a backend and returns its name.
 func (p *planner) group(ing *networkingv1.Ingress, l Listener, backend networkingv1.IngressBackend) (string, error) {
 	if backend.Service == nil {
 		return "", errors.New("a backend is not a Service")
 	}
-	name := ing.Namespace + "/" + backend.Service.Name
-	svc, ok := p.services[name]
+	service := ing.Namespace + "/" + backend.Service.Name
+	svc, ok := p.services[service]
 	if !ok {
-		return "", fmt.Errorf("service %s does not exist", name)
+		return "", fmt.Errorf("service %s does not exist", service)
 	}
 	port, err := servicePort(svc, backend.Service.Port.Name, backend.Service.Port.Number)
 	if err != nil {
-		return "", fmt.Errorf("service %s: %w", name, err)
+		return "", fmt.Errorf("service %s: %w", service, err)
 	}
-	check, err := checkFor(ing, svc, l, port)
+	read := annotations{service: svc.Annotations, ingress: ing.Annotations}
+	spec := groupSpec{
+		Key:      fmt.Sprintf("%s/%s/%s:%d", ing.Namespace, ing.Name, svc.Name, port.Port),
+		Service:  service,
+		Listener: l,
+		Type:     TargetType(read.oneOf("target-type", string(p.targetType), string(InstanceTargets), string(IPTargets))),
+		TLS:      read.oneOf("backend-protocol", "HTTP", "HTTP", "HTTPS") == "HTTPS",
+	}
+	spec.Check = read.check(l, spec.TLS)
+	spec.attributes = read.attributes()
+	checkPort, err := checkPort(svc, spec.Type, read.text("healthcheck-port", trafficPort))
 	if err != nil {
-		return "", fmt.Errorf("service %s: %w", name, err)
+		read.fail("healthcheck-port", err)
 	}
-	key := fmt.Sprintf("%s:%d/%s", name, port.Port, l)
-	p.groups[key] = groupSpec{Key: key, Listener: l, NodePort: port.NodePort, Check: check}
-	return key, nil
+	if spec.Type == InstanceTargets && port.NodePort == 0 {
+		read.problems = append(read.problems, fmt.Errorf("port %d has no NodePort, which instance targets need", port.Port))
+	}
+	if err := errors.Join(read.problems...); err != nil {
+		return "", fmt.Errorf("service %s: %w", service, err)
+	}
+	spec.Name = groupName(ing.Namespace, svc.Name, spec, port.Port)
+	p.groups[spec.Name] = desiredGroup{spec: spec, endpoints: p.endpoints(svc, port, spec.Type, checkPort)}
+	return spec.Name, nil
+}
+
+var notAlphanumeric = regexp.MustCompile(`[^[:alnum:]]`)
+
+// groupName has the form of AWS's controller's, and like there it differs
+// where a target group cannot be changed into the other.
+func groupName(namespace, service string, spec groupSpec, port int32) string {
+	plain := func(s string) string { return notAlphanumeric.ReplaceAllString(s, "") }
+	id := hash(10, spec.Key, string(spec.Listener), string(spec.Type), strconv.FormatBool(spec.TLS), strconv.Itoa(int(port)))
+	return fmt.Sprintf("k8s-%.8s-%.8s-%s", plain(namespace), plain(service), id)
 }
 
 func servicePort(svc *corev1.Service, name string, number int32) (corev1.ServicePort, error) {
 	for _, sp := range svc.Spec.Ports {
 		if (name != "" && sp.Name == name) || (name == "" && sp.Port == number) {
-			if sp.NodePort == 0 {
-				return sp, fmt.Errorf("port %d has no NodePort, which instance targets need", sp.Port)
-			}
 			return sp, nil
 		}
 	}
 	return corev1.ServicePort{}, fmt.Errorf("has no port %s", cmp.Or(name, strconv.Itoa(int(number))))
 }
 
-// checkFor reads the health check annotations. A Service's own come before
-// its Ingress's, and what is unsaid is as in AWS's controller.
-func checkFor(ing *networkingv1.Ingress, svc *corev1.Service, l Listener, port corev1.ServicePort) (checkSpec, error) {
-	read := annotations{service: svc.Annotations, ingress: ing.Annotations}
+// check reads how targets are checked. What is unsaid is as in AWS's
+// controller; intervals may be shorter than AWS's 5 seconds.
+func (a *annotations) check(l Listener, secure bool) checkSpec {
+	protocol := "HTTP"
+	if secure {
+		protocol = "HTTPS"
+	}
 	spec := checkSpec{
-		Path:        read.text("healthcheck-path", "/"),
-		Port:        port.NodePort,
-		Interval:    read.seconds("healthcheck-interval-seconds", 15*time.Second),
-		Timeout:     read.seconds("healthcheck-timeout-seconds", 5*time.Second),
-		HealthyAt:   read.count("healthy-threshold-count", 2),
-		UnhealthyAt: read.count("unhealthy-threshold-count", 2),
+		Path:        a.text("healthcheck-path", "/"),
+		GRPC:        l == GRPC,
+		TLS:         a.oneOf("healthcheck-protocol", protocol, "HTTP", "HTTPS") == "HTTPS",
+		Interval:    a.seconds("healthcheck-interval-seconds", 15*time.Second),
+		Timeout:     a.seconds("healthcheck-timeout-seconds", 5*time.Second),
+		HealthyAt:   a.count("healthy-threshold-count", 2, 10),
+		UnhealthyAt: a.count("unhealthy-threshold-count", 2, 10),
 	}
-	switch where := read.text("healthcheck-port", "traffic-port"); {
-	case where == "traffic-port":
-		// another port of a gRPC group is checked by plain HTTP
-		spec.GRPC = l == GRPC
-	default:
-		if number, err := strconv.ParseUint(where, 10, 16); err == nil {
-			spec.Port = int32(number) // a number is a port of the node itself
-		} else if sp, err := servicePort(svc, where, 0); err == nil {
-			spec.Port = sp.NodePort
-		} else {
-			return spec, fmt.Errorf("healthcheck-port: %w", err)
-		}
-	}
-	success := "200"
+	success, low, high := "200", 200, 499
 	if spec.GRPC {
-		success = "0"
+		success, low, high = "0", 0, 99
 		if spec.Path == "/" {
 			spec.Path, success = grpcCheckPath, grpcCheckSuccess
 		}
 	}
 	var err error
-	if spec.Success, err = parseCodes(read.text("success-codes", success)); err != nil {
-		read.problems = append(read.problems, fmt.Errorf("success-codes: %w", err))
+	if spec.Success, err = parseCodes(a.text("success-codes", success), low, high); err != nil {
+		a.fail("success-codes", err)
 	}
 	if spec.Path[0] != '/' {
-		read.problems = append(read.problems, fmt.Errorf("healthcheck-path %q does not begin with /", spec.Path))
+		a.fail("healthcheck-path", fmt.Errorf("%q does not begin with /", spec.Path))
 	}
-	return spec, errors.Join(read.problems...)
-}
-
-// annotations reads values with defaults and gathers what is wrong.
-type annotations struct {
-	service, ingress map[string]string
-	problems         []error
-}
-
-func (a *annotations) text(name, fallback string) string {
-	return cmp.Or(a.service[annotation+name], a.ingress[annotation+name], fallback)
-}
-
-func (a *annotations) count(name string, fallback int) int {
-	text := a.text(name, strconv.Itoa(fallback))
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 300 {
-		a.problems = append(a.problems, fmt.Errorf("%s: %q is not a number from 1 to 300", name, text))
-		return fallback
-	}
-	return n
-}
-
-func (a *annotations) seconds(name string, fallback time.Duration) time.Duration {
-	return time.Duration(a.count(name, int(fallback/time.Second))) * time.Second
-}
-
-// targetNodes are the nodes fit to be targets: ready, addressed, and neither
-// cordoned nor labelled as excluded from load balancers. Sorted by name.
-func targetNodes(nodes []*corev1.Node) []node {
-	var out []node
-	for _, n := range nodes {
-		_, excluded := n.Labels[corev1.LabelNodeExcludeBalancers]
-		_, controlPlane := n.Labels["node-role.kubernetes.io/control-plane"]
-		if excluded || controlPlane || n.Spec.Unschedulable || n.DeletionTimestamp != nil || !isReady(n) {
-			continue
-		}
-		for _, a := range n.Status.Addresses {
-			if a.Type == corev1.NodeInternalIP {
-				out = append(out, node{Name: n.Name, IP: a.Address})
-				break
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b node) int { return cmp.Compare(a.Name, b.Name) })
-	return out
-}
-
-func isReady(n *corev1.Node) bool {
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+	return spec
 }

@@ -31,8 +31,10 @@ type rule struct {
 	kind    matchKind
 	path    string
 	pattern *regexp.Regexp // of patternPath
-	group   string         // key of the target group
+	group   string         // name of the target group
 	source  string         // namespace/name of the Ingress
+
+	priority int // from 1, in the order of a listener's rules
 }
 
 // newRule prepares a rule for matching.

@@ -2,102 +2,110 @@ package alb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/client-go/informers"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/cache"
 )
+
+// PodNetwork leads to pods.
+type PodNetwork interface {
+	// Keep makes the pods of these nodes reachable, as far as it can.
+	Keep([]*corev1.Node) error
+	// Reaches tells whether a pod can be reached.
+	Reaches(pod netip.Addr) bool
+}
 
 // watcher follows the cluster and keeps the table as the cluster wants it. A
 // cluster whose API is away changes nothing: what was known last goes on.
 type watcher struct {
-	table  *table
-	log    *slog.Logger
-	settle time.Duration // how long to gather changes before acting on them
-	synced atomic.Bool
+	table      *table
+	targetType TargetType
+	settings   settings
+	pods       PodNetwork // nil: pods are reached as they are
+	gates      *Gates     // nil: there are none
+	log        *slog.Logger
+	settle     time.Duration // how long to gather changes before acting on them
+	synced     atomic.Bool
 
-	told string // the problems last logged, so that each is said once
+	told    string // the problems last logged, so that each is said once
+	waysErr error  // what is wrong with the ways to pods
 }
+
+// retryAfter is how soon what has failed is tried again.
+const retryAfter = 2 * time.Second
 
 // run watches until ctx ends.
 func (w *watcher) run(ctx context.Context, client kubernetes.Interface) error {
-	factory := informers.NewSharedInformerFactory(client, 0)
-	ingresses := factory.Networking().V1().Ingresses()
-	services := factory.Core().V1().Services()
-	nodes := factory.Core().V1().Nodes()
-
+	c := newCluster(client, w.gates != nil)
 	dirty := make(chan struct{}, 1)
-	mark := func() {
+	defer c.factory.Shutdown() // waits for the informers, which ctx ends
+	err := c.start(ctx, func() {
 		select {
 		case dirty <- struct{}{}:
 		default: // already marked
 		}
+	})
+	if err != nil {
+		return err
 	}
-	handler := cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { mark() },
-		UpdateFunc: func(any, any) { mark() },
-		DeleteFunc: func(any) { mark() },
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return w.follow(ctx, dirty, c) })
+	if w.gates != nil {
+		keeper := &gatekeeper{table: w.table, client: client, pods: c.pods.Lister(), log: w.log, settle: w.settle}
+		hook := &gateHook{table: w.table, services: c.services.Lister(), log: w.log}
+		g.Go(func() error {
+			keeper.run(ctx)
+			return nil
+		})
+		g.Go(func() error { return w.gates.serve(ctx, client, hook) })
 	}
-	informed := []cache.SharedIndexInformer{ingresses.Informer(), services.Informer(), nodes.Informer()}
-	for _, i := range informed {
-		if _, err := i.AddEventHandler(handler); err != nil {
-			return fmt.Errorf("watch the cluster: %w", err)
-		}
-	}
-	defer factory.Shutdown() // waits for the informers, which ctx ends
-	factory.Start(ctx.Done())
-	for kind, ok := range factory.WaitForCacheSync(ctx.Done()) {
-		if !ok {
-			return fmt.Errorf("watch the cluster: %v were never listed: %w", kind, context.Cause(ctx))
-		}
-	}
-
-	rebuild := func() error {
-		var in objects
-		var errs [3]error
-		in.ingresses, errs[0] = ingresses.Lister().List(labels.Everything())
-		in.services, errs[1] = services.Lister().List(labels.Everything())
-		in.nodes, errs[2] = nodes.Lister().List(labels.Everything())
-		if err := errors.Join(errs[:]...); err != nil {
-			return fmt.Errorf("read the cluster's objects: %w", err)
-		}
-		w.apply(ctx, in)
-		return nil
-	}
-	return w.follow(ctx, dirty, rebuild)
+	return g.Wait()
 }
 
-// follow rebuilds at once, then after each burst of changes.
-func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, rebuild func() error) error {
+// follow rebuilds at once, then after each burst of changes, and again while
+// pods cannot be reached.
+func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, c *cluster) error {
 	for {
-		if err := rebuild(); err != nil {
+		in, err := c.objects()
+		if err != nil {
 			return err
 		}
+		w.apply(ctx, in, c)
 		w.synced.Store(true)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-dirty:
+		var again <-chan time.Time
+		if w.waysErr != nil {
+			again = time.After(retryAfter)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(w.settle):
+		case <-again:
+		case <-dirty:
+			if !sleep(ctx, w.settle) {
+				return nil
+			}
 		}
 	}
 }
 
-func (w *watcher) apply(ctx context.Context, in objects) {
+func (w *watcher) apply(ctx context.Context, in objects, c *cluster) {
 	// listers answer in no order; a steady one keeps equal states equal
 	slices.SortFunc(in.ingresses, byName)
-	want, problems := plan(in)
+	how := policy{targetType: w.targetType, settings: w.settings, unusable: w.waysTo(in.nodes)}
+	if w.gates != nil {
+		how.gated = c.gated
+	}
+	want, problems := plan(in, how)
+	if w.waysErr != nil {
+		problems = append(problems, w.waysErr)
+	}
 	if text := fmt.Sprint(problems); text != w.told {
 		w.told = text
 		for _, p := range problems {
@@ -105,6 +113,28 @@ func (w *watcher) apply(ctx context.Context, in objects) {
 		}
 	}
 	w.table.apply(ctx, want)
+}
+
+// waysTo opens the ways to pods as soon as anybody asks for one, and says of
+// each pod why there is none.
+func (w *watcher) waysTo(nodes []*corev1.Node) func(netip.Addr) string {
+	w.waysErr = nil
+	if w.pods == nil {
+		return nil
+	}
+	kept := false
+	return func(pod netip.Addr) string {
+		if !kept {
+			kept = true
+			if err := w.pods.Keep(nodes); err != nil {
+				w.waysErr = fmt.Errorf("reach the cluster's pods: %w", err)
+			}
+		}
+		if w.pods.Reaches(pod) {
+			return ""
+		}
+		return "there is no route to the pod"
+	}
 }
 
 type named interface {

@@ -312,6 +312,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"a number as text":         {"replicaLimit": "3"},
 		"an unknown policy":        {"services": map[string]any{"analytics-service": map[string]any{"inboundPolicy": "all"}}},
 		"an unknown mesh service":  {"services": map[string]any{"all": map[string]any{"inject": true}}},
+		"an unknown target type":   {"edge": map[string]any{"targetType": "lambda"}},
 	}
 	for name, values := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -352,4 +353,37 @@ func TestIngressesRouteToTheEdges(t *testing.T) {
 		"/shop.v1.RecommendationService/Recommend": "recommendation-service-edge:grpc-edge",
 	}, routes("shop-grpc"))
 	require.Equal(t, "GRPC", o.Ingresses["shop-grpc"].Annotations["alb.ingress.kubernetes.io/backend-protocol-version"])
+}
+
+func TestTheEdgesSettingsBecomeAnnotations(t *testing.T) {
+	const prefix = "alb.ingress.kubernetes.io/"
+	for name, c := range map[string]struct {
+		edge                map[string]any
+		kind, group, shared string
+		service             corev1.ServiceType
+	}{
+		"the defaults": {nil, "instance",
+			"deregistration_delay.timeout_seconds=300,slow_start.duration_seconds=0,load_balancing.algorithm.type=round_robin", "idle_timeout.timeout_seconds=60", corev1.ServiceTypeNodePort},
+		"pods as targets": {map[string]any{"targetType": "ip", "deregistrationDelaySeconds": 15, "slowStartSeconds": 30, "idleTimeoutSeconds": 10}, "ip",
+			"deregistration_delay.timeout_seconds=15,slow_start.duration_seconds=30,load_balancing.algorithm.type=round_robin", "idle_timeout.timeout_seconds=10", corev1.ServiceTypeClusterIP},
+		"no delay, and the least busy first": {map[string]any{"deregistrationDelaySeconds": 0, "algorithm": "least_outstanding_requests"}, "instance",
+			"deregistration_delay.timeout_seconds=0,slow_start.duration_seconds=0,load_balancing.algorithm.type=least_outstanding_requests", "idle_timeout.timeout_seconds=60", corev1.ServiceTypeNodePort},
+	} {
+		t.Run(name, func(t *testing.T) {
+			values := map[string]any{}
+			if c.edge != nil {
+				values["edge"] = c.edge
+			}
+			o := rendered(t, values)
+			for ingress, version := range map[string]string{"shop-rest": "HTTP1", "shop-grpc": "GRPC"} {
+				notes := o.Ingresses[ingress].Annotations
+				require.Equal(t, []string{c.kind, c.group, c.shared, version, "traffic-port"},
+					[]string{notes[prefix+"target-type"], notes[prefix+"target-group-attributes"], notes[prefix+"load-balancer-attributes"],
+						notes[prefix+"backend-protocol-version"], notes[prefix+"healthcheck-port"]})
+			}
+			require.Equal(t, c.service, o.Services["product-catalog-edge"].Spec.Type)
+			require.Equal(t, "8080,9091", o.Deployments["product-catalog"].Spec.Template.Annotations["config.linkerd.io/skip-inbound-ports"],
+				"the load balancer has no identity, however it gets to a pod")
+		})
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -43,9 +44,14 @@ func newCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.AdminListen, "admin-listen", ":8090", "address of /-/ready and /-/targets")
 	f.StringVar(&o.Kubeconfig, "kubeconfig", "", "cluster to balance for; waited for while it does not exist; empty for KMS alone")
 	f.StringVar(&o.State, "state", "/var/lib/fakeaws", "folder of the key material")
-	f.StringVar(&o.Region, "region", "us-east-1", "region in the key's ARN")
-	f.StringVar(&o.Account, "account", "123456789012", "account in the key's ARN")
+	f.StringVar(&o.Region, "region", "us-east-1", "region in ARNs")
+	f.StringVar(&o.Account, "account", "123456789012", "account in ARNs")
 	f.StringSliceVar(&o.Aliases, "alias", []string{"alias/vault-unseal"}, "names of the KMS key")
+	f.StringVar(&o.ALB.Name, "alb-name", "shop", "name of the load balancer, for its access log")
+	f.StringVar(&o.ALB.TargetType, "alb-target-type", "instance", "instance or ip: targets of an Ingress that names no type")
+	f.DurationVar(&o.ALB.Propagation, "alb-propagation", time.Second, "how long a registered or deregistered target takes to be noticed")
+	f.BoolVar(&o.ALB.PodRoutes, "alb-pod-routes", false, "keep routes to the nodes' pods, for targets of type ip; needs CAP_NET_ADMIN")
+	f.StringVar(&o.ALB.GateListen, "alb-gates-listen", "", "address of the webhook for pods' readiness gates; empty for no gates")
 	root.AddCommand(serve)
 	return root
 }

@@ -76,6 +76,22 @@ prometheus.io/path: /metrics
 {{- end }}
 {{- end }}
 
+{{/* What both Ingresses say of the load balancer and its target groups. */}}
+{{- define "shop.edgeAnnotations" -}}
+{{- $edge := .Values.edge -}}
+{{- $group := list (printf "deregistration_delay.timeout_seconds=%d" (int $edge.deregistrationDelaySeconds)) -}}
+{{- $group = append $group (printf "slow_start.duration_seconds=%d" (int $edge.slowStartSeconds)) -}}
+{{- $group = append $group (printf "load_balancing.algorithm.type=%s" $edge.algorithm) -}}
+alb.ingress.kubernetes.io/scheme: internet-facing
+alb.ingress.kubernetes.io/group.name: shop
+alb.ingress.kubernetes.io/target-type: {{ $edge.targetType }}
+alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds={{ int $edge.idleTimeoutSeconds }}
+alb.ingress.kubernetes.io/target-group-attributes: {{ join "," $group }}
+alb.ingress.kubernetes.io/backend-protocol: HTTP
+alb.ingress.kubernetes.io/healthcheck-protocol: HTTP
+alb.ingress.kubernetes.io/healthcheck-port: traffic-port
+{{- end }}
+
 {{/* What PodSecurity's restricted level asks of a container. */}}
 {{- define "shop.containerSecurity" -}}
 allowPrivilegeEscalation: false
