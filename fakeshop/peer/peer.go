@@ -1,10 +1,9 @@
 // Package peer makes the connections on which the services call each other.
-// A call is sent once: gRPC itself repeats only what never reached a server,
-// so a failure between services is seen and not smoothed over.
 package peer
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -13,12 +12,18 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
+	"meshsim.dev/meshsim/fakeshop/tracing"
 )
 
-// CallTimeout is the deadline of one hop.
+// CallTimeout is the longest that one hop may take.
 const CallTimeout = 2 * time.Second
 
 // Dialer knows where the services are.
@@ -30,6 +35,10 @@ type Dialer struct {
 	// FailFast makes a call fail at once while its connection is down, instead
 	// of waiting for a new one until the call's deadline.
 	FailFast bool
+	// Retries is how often a call is sent again whose connection broke before
+	// an answer came. Only methods that their proto declares idempotent are,
+	// and only while few calls fail: see retryBudget.
+	Retries int
 	// Options are added to every connection, for tests.
 	Options []grpc.DialOption
 }
@@ -40,9 +49,14 @@ func (d Dialer) Dial(service string) (*grpc.ClientConn, error) {
 	if target == "" {
 		target = fmt.Sprintf("dns:///%s.%s:9090", service, d.Namespace)
 	}
+	config, err := serviceConfig(d.Retries)
+	if err != nil {
+		return nil, err
+	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // encrypting is the mesh's work
 		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultServiceConfig(config),
 		grpc.WithDefaultCallOptions(grpc.WaitForReady(!d.FailFast)),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -51,6 +65,7 @@ func (d Dialer) Dial(service string) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithReadBufferSize(8 << 10),
 		grpc.WithWriteBufferSize(8 << 10),
+		grpc.WithStatsHandler(attemptCounter{}),
 		grpc.WithUnaryInterceptor(interceptor(service)),
 	}
 	conn, err := grpc.NewClient(target, append(opts, d.Options...)...)
@@ -60,17 +75,82 @@ func (d Dialer) Dial(service string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// interceptor gives each call its deadline and each error its hop.
+// retryBudget is gRPC's own: each failed call takes a token of ten, each good
+// one gives a tenth back, and with fewer than half of them nothing is sent
+// twice. So a service in trouble gets no more than a tenth on top.
+const retryBudget = `{"maxTokens": 10, "tokenRatio": 0.1}`
+
+// serviceConfig tells gRPC what to send again.
+func serviceConfig(retries int) (string, error) {
+	if retries <= 0 {
+		return "{}", nil
+	}
+	methods, err := json.Marshal(idempotentMethods())
+	if err != nil {
+		return "", fmt.Errorf("writing gRPC's service config: %w", err)
+	}
+	return fmt.Sprintf(`{"retryThrottling": %s, "methodConfig": [{"name": %s, "retryPolicy": {"maxAttempts": %d,
+		"initialBackoff": "0.02s", "maxBackoff": "0.2s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`,
+		retryBudget, methods, 1+retries), nil
+}
+
+type methodName struct {
+	Service string `json:"service"`
+	Method  string `json:"method"`
+}
+
+// idempotentMethods are those of the shop whose protos say so.
+func idempotentMethods() (names []methodName) {
+	protoregistry.GlobalFiles.RangeFilesByPackage("shop.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Services().Len() {
+			methods := f.Services().Get(i).Methods()
+			for j := range methods.Len() {
+				m := methods.Get(j)
+				options, ok := m.Options().(*descriptorpb.MethodOptions)
+				if ok && options.GetIdempotencyLevel() != descriptorpb.MethodOptions_IDEMPOTENCY_UNKNOWN {
+					names = append(names, methodName{string(m.Parent().FullName()), string(m.Name())})
+				}
+			}
+		}
+		return true
+	})
+	return names
+}
+
+// attemptCounter counts how often a call was sent; gRPC tags each attempt.
+type attemptCounter struct{}
+
+type attemptsKey struct{}
+
+func (attemptCounter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	if n, ok := ctx.Value(attemptsKey{}).(*int); ok {
+		*n++ // one attempt after another, before the call returns
+	}
+	return ctx
+}
+
+func (attemptCounter) HandleRPC(context.Context, stats.RPCStats) {}
+func (attemptCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
+	return ctx
+}
+func (attemptCounter) HandleConn(context.Context, stats.ConnStats) {}
+
+// interceptor gives each call its deadline and its trace, each error its hop,
+// and the request's record the way that the call took.
 func interceptor(service string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+		way, attempts := hops.From(ctx), 0
+		ctx, cancel := context.WithTimeout(context.WithValue(tracing.ToGRPC(ctx), attemptsKey{}, &attempts), CallTimeout)
 		defer cancel()
 		var trailer metadata.MD
+		began := time.Now()
 		err := invoke(ctx, method, req, reply, cc, append(opts, grpc.Trailer(&trailer))...)
-		if err == nil {
-			return nil
+		if err != nil {
+			err = explain(service, err, trailer)
 		}
-		return explain(service, err, trailer)
+		way.Add(hops.Call{Service: service, Began: began, Took: time.Since(began), Code: fail.Code(err), Attempts: attempts,
+			Answer: first(trailer, shopapi.HopsHeader)})
+		return err
 	}
 }
 

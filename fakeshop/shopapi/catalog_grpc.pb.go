@@ -31,6 +31,9 @@ const (
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
 // SearchProducts are open to outside clients.
+//
+// Here and in the other services idempotency_level says what a caller may send
+// again when no answer came.
 type ProductCatalogClient interface {
 	// GetProduct answers NOT_FOUND for an unknown id.
 	GetProduct(ctx context.Context, in *GetProductRequest, opts ...grpc.CallOption) (*GetProductResponse, error)
@@ -96,6 +99,9 @@ func (c *productCatalogClient) SearchProducts(ctx context.Context, in *SearchPro
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
 // SearchProducts are open to outside clients.
+//
+// Here and in the other services idempotency_level says what a caller may send
+// again when no answer came.
 type ProductCatalogServer interface {
 	// GetProduct answers NOT_FOUND for an unknown id.
 	GetProduct(context.Context, *GetProductRequest) (*GetProductResponse, error)

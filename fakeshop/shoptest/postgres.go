@@ -166,8 +166,13 @@ func (p *Postgres) command(argv ...string) *exec.Cmd {
 // SQL runs statements as the superuser through the local socket, as a probe in
 // the pod does, and returns the rows: columns parted by "|".
 func (p *Postgres) SQL(statements ...string) ([]string, error) {
+	return p.SQLIn("shop", statements...)
+}
+
+// SQLIn is SQL in another database.
+func (p *Postgres) SQLIn(database string, statements ...string) ([]string, error) {
 	args := []string{filepath.Join(p.bin, "psql"), "--host=" + filepath.Join(p.dir, "run"), "--username=postgres",
-		"--dbname=shop", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"}
+		"--dbname=" + database, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"}
 	for _, s := range statements {
 		args = append(args, "--command="+s)
 	}
@@ -177,6 +182,10 @@ func (p *Postgres) SQL(statements ...string) ([]string, error) {
 	}
 	return slices.DeleteFunc(strings.Split(string(out), "\n"), func(s string) bool { return s == "" }), nil
 }
+
+// DataDir is where the database's files are, and the working directory of its
+// processes.
+func (p *Postgres) DataDir() string { return filepath.Join(p.dir, "data", "db") }
 
 // Shutdown ends PostgreSQL as Kubernetes does, and keeps its data.
 func (p *Postgres) Shutdown() error {
@@ -194,7 +203,7 @@ func (p *Postgres) Shutdown() error {
 // Crash ends PostgreSQL as a dying machine would: what it has not written is
 // gone.
 func (p *Postgres) Crash() error {
-	data, err := os.ReadFile(filepath.Join(p.dir, "data", "db", "postmaster.pid"))
+	data, err := os.ReadFile(filepath.Join(p.DataDir(), "postmaster.pid"))
 	if err != nil {
 		return fmt.Errorf("looking for PostgreSQL: %w", err)
 	}
