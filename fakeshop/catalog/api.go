@@ -41,7 +41,7 @@ func (s *Service) restList(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	body := listJSON(c.json[from:to])
+	body := listJSON(c.briefJSON[from:to])
 	body = append(body, `,"page":`...)
 	body = strconv.AppendInt(body, int64(number), 10)
 	body = append(body, `,"pages":`...)
@@ -60,11 +60,7 @@ func (s *Service) restSearch(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	products := make([][]byte, len(found))
-	for n, i := range found {
-		products[n] = c.json[i]
-	}
-	return http.StatusOK, rest.Raw(append(listJSON(products), "}\n"...)), nil
+	return http.StatusOK, rest.Raw(append(listJSON(pick(c.briefJSON, found)), "}\n"...)), nil
 }
 
 // listJSON begins an object with a list of products.
@@ -157,7 +153,7 @@ func (a api) GetProduct(ctx context.Context, req *shopapi.GetProductRequest) (*s
 	if p.stock != nil {
 		out.Availability = &shopapi.Availability{Stock: p.stock.GetStock(), Unique: p.stock.GetUnique()}
 	}
-	out.GoesWith, out.Missing = pickAPI(c.brief, p.goesWith), p.missing
+	out.GoesWith, out.Missing = pick(c.brief, p.goesWith), p.missing
 	return out, nil
 }
 
@@ -170,11 +166,7 @@ func (a api) GetProducts(ctx context.Context, req *shopapi.GetProductsRequest) (
 	if err != nil {
 		return nil, err
 	}
-	from := c.api
-	if req.GetBrief() {
-		from = c.brief
-	}
-	return &shopapi.GetProductsResponse{Products: pickAPI(from, some)}, nil
+	return &shopapi.GetProductsResponse{Products: pick(c.brief, some)}, nil
 }
 
 func (a api) ListProducts(ctx context.Context, req *shopapi.ListProductsRequest) (*shopapi.ListProductsResponse, error) {
@@ -191,7 +183,7 @@ func (a api) ListProducts(ctx context.Context, req *shopapi.ListProductsRequest)
 		return nil, err
 	}
 	return &shopapi.ListProductsResponse{
-		Products: c.api[from:to:to], Page: int32(number), Pages: int32(c.pages()), Total: int32(len(c.products)),
+		Products: c.brief[from:to:to], Page: int32(number), Pages: int32(c.pages()), Total: int32(len(c.products)),
 	}, nil
 }
 
@@ -204,11 +196,11 @@ func (a api) SearchProducts(ctx context.Context, req *shopapi.SearchProductsRequ
 	if err != nil {
 		return nil, err
 	}
-	return &shopapi.SearchProductsResponse{Products: pickAPI(c.api, found)}, nil
+	return &shopapi.SearchProductsResponse{Products: pick(c.brief, found)}, nil
 }
 
-func pickAPI(from []*shopapi.Product, places []int) []*shopapi.Product {
-	out := make([]*shopapi.Product, len(places))
+func pick[T any](from []T, places []int) []T {
+	out := make([]T, len(places))
 	for n, i := range places {
 		out[n] = from[i]
 	}

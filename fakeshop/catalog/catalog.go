@@ -4,8 +4,6 @@ package catalog
 import (
 	"context"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,9 +18,7 @@ const (
 	// PageSize is how many products a page holds.
 	PageSize = 24
 
-	searchLimit = 20
-	batchLimit  = 50
-	queryLimit  = 100 // characters
+	batchLimit = 50
 )
 
 // Product is something to buy.
@@ -112,39 +108,3 @@ func (c *snapshot) page(page int) (from, to int, err error) {
 }
 
 func (c *snapshot) pages() int { return (len(c.products) + PageSize - 1) / PageSize }
-
-// search returns the places of the products that have every word of the query;
-// those that have one in their name come first.
-func (c *snapshot) search(query string) ([]int, error) {
-	wanted := strings.Fields(strings.ToLower(query))
-	if len(wanted) == 0 || len(query) > queryLimit {
-		return nil, fail.New(codes.InvalidArgument, "", "the query must have 1 to %d characters", queryLimit)
-	}
-	var named, others []int
-	for i, words := range c.words {
-		if !containsAll(words, wanted) {
-			continue
-		}
-		switch {
-		case strings.Contains(c.names[i], wanted[0]):
-			named = append(named, i)
-		case len(others) < searchLimit:
-			others = append(others, i)
-		}
-		if len(named) == searchLimit {
-			break
-		}
-	}
-	found := append(named, others...)
-	return found[:min(len(found), searchLimit)], nil
-}
-
-func containsAll(text string, words []string) bool {
-	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
-}
-
-// unreadable is an error of the copy itself, which a change of Product alone
-// can bring about.
-func unreadable(id string, err error) error {
-	return fail.New(codes.Internal, "", "writing product %s: %v", id, err)
-}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -118,6 +120,9 @@ func TestSearchWantsEveryWordAndPrefersNames(t *testing.T) {
 		{"console", 20, "p-0002"},
 		{"console 50", 1, "p-0050"},
 		{"any batch", 20, "p-0001"},
+		{"ELM board", 20, "p-0001"},
+		{"50", 1, "p-0050"},
+		{"batch 5", 6, "p-0005"},
 		{"teapot", 0, ""},
 	}
 	for _, c := range cases {
@@ -197,7 +202,8 @@ func TestRoutes(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(body), &page))
 	require.Len(t, page.Products, 24)
 	require.Equal(t, "p-0024", page.Products[23].ID)
-	require.Equal(t, "tactile", page.Products[0].Options[0].Values[1].Name)
+	require.Equal(t, "keyboard", page.Products[0].Model)
+	require.Empty(t, page.Products[0].Options)
 }
 
 func ask(h rest.Handler, url, id string) (status int, body string) {
@@ -235,13 +241,12 @@ func TestGRPCAnswersTheSame(t *testing.T) {
 	require.Len(t, page.GetGoesWith(), 4)
 	require.Equal(t, "p-0002", page.GetGoesWith()[0].GetId())
 
-	for _, brief := range []bool{false, true} {
-		some, err := g.GetProducts(t.Context(), &shopapi.GetProductsRequest{Ids: []string{"p-0003", "p-x", "p-0001"}, Brief: brief})
-		require.NoError(t, err)
-		require.Len(t, some.GetProducts(), 2)
-		require.Equal(t, "p-0003", some.GetProducts()[0].GetId())
-		require.Equal(t, brief, len(some.GetProducts()[1].GetOptions()) == 0)
-	}
+	some, err := g.GetProducts(t.Context(), &shopapi.GetProductsRequest{Ids: []string{"p-0003", "p-x", "p-0001"}})
+	require.NoError(t, err)
+	require.Len(t, some.GetProducts(), 2)
+	require.Equal(t, "p-0003", some.GetProducts()[0].GetId())
+	require.Equal(t, "keyboard", some.GetProducts()[1].GetModel())
+	require.Empty(t, some.GetProducts()[1].GetOptions(), "lists leave them out")
 	_, err = g.GetProducts(t.Context(), &shopapi.GetProductsRequest{Ids: make([]string, 51)})
 	require.Equal(t, codes.InvalidArgument, fail.Code(err))
 
@@ -259,6 +264,49 @@ func TestGRPCAnswersTheSame(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// The index finds what looking through every text finds.
+func TestTheIndexFindsWhatReadingEverythingFinds(t *testing.T) {
+	store := &fakeStore{}
+	s := newService(store)
+	c, err := s.copies.catalogue(t.Context())
+	require.NoError(t, err)
+	for _, query := range []string{"keyboard", "elm 1", "board goes", "k", "batch 4 console", "4", "any keyboard 2", "zzz"} {
+		var named, others []int
+		for i, p := range c.products {
+			text := strings.ToLower(p.Name + " " + p.Category + " " + p.Description)
+			words := strings.Fields(query)
+			if slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) }) {
+				continue
+			}
+			if strings.Contains(strings.ToLower(p.Name), words[0]) {
+				named = append(named, i)
+			} else {
+				others = append(others, i)
+			}
+		}
+		want := append(named, others...)
+		found, err := c.search(query)
+		require.NoError(t, err)
+		require.Equal(t, append([]int{}, want[:min(len(want), 20)]...), append([]int{}, found...), query)
+	}
+}
+
+func BenchmarkSearch(b *testing.B) {
+	var products []Product
+	for n := range 3000 {
+		products = append(products, Product{ID: fmt.Sprint(n), Name: fmt.Sprint("Elm Harbour Keyboard ", n), Category: "keyboard",
+			Description: fmt.Sprint("Elm's keyboard of the Harbour line, matte, batch ", n%40)})
+	}
+	c, err := newSnapshot(1, products)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if found, err := c.search("harbour keyboard"); err != nil || len(found) != 20 {
+			b.Fatal(found, err)
+		}
+	}
+}
 
 func FuzzSearch(f *testing.F) {
 	for _, seed := range []string{"keyboard", "", "  ", "\x00", "ß İ", "a\xff"} {

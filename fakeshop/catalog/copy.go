@@ -3,10 +3,12 @@ package catalog
 import (
 	"bytes"
 	"context"
-	"strings"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
+	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/rest"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 )
@@ -18,14 +20,14 @@ const CacheFor = 10 * time.Second
 // snapshot is a copy of the catalogue, ready to be answered with. Nobody may
 // change it.
 type snapshot struct {
-	edition  int64
-	products []Product // without options, which are in what follows
-	json     [][]byte
-	api      []*shopapi.Product
-	brief    []*shopapi.Product // without options
-	names    []string           // lower case
-	words    []string           // of each product, lower case
-	byID     map[string]int
+	edition   int64
+	products  []Product // without options, which are in what follows
+	json      [][]byte
+	briefJSON [][]byte // without options
+	api       []*shopapi.Product
+	brief     []*shopapi.Product // without options
+	words     index
+	byID      map[string]int
 }
 
 // copies keeps a fresh enough snapshot.
@@ -66,21 +68,31 @@ func (c *copies) catalogue(ctx context.Context) (*snapshot, error) {
 }
 
 func newSnapshot(edition int64, products []Product) (*snapshot, error) {
-	c := &snapshot{edition: edition, products: products, byID: make(map[string]int, len(products))}
+	c := &snapshot{edition: edition, products: products, words: newIndex(products), byID: make(map[string]int, len(products))}
 	values := apiValues{}
 	for i, p := range products {
-		text, err := rest.Encode(p)
-		if err != nil {
-			return nil, unreadable(p.ID, err)
-		}
-		c.json = append(c.json, bytes.TrimSuffix(text, []byte("\n")))
+		c.byID[p.ID] = i
 		c.api = append(c.api, toAPI(p, values))
+		whole, err := encode(p)
+		if err != nil {
+			return nil, err
+		}
 		p.Options = nil
 		c.products[i].Options = nil
 		c.brief = append(c.brief, toAPI(p, values))
-		c.names = append(c.names, strings.ToLower(p.Name))
-		c.words = append(c.words, strings.ToLower(p.Name+" "+p.Category+" "+p.Description))
-		c.byID[p.ID] = i
+		brief, err := encode(p)
+		if err != nil {
+			return nil, err
+		}
+		c.json, c.briefJSON = append(c.json, whole), append(c.briefJSON, brief)
 	}
 	return c, nil
+}
+
+func encode(p Product) ([]byte, error) {
+	text, err := rest.Encode(p)
+	if err != nil {
+		return nil, fail.New(codes.Internal, "", "writing product %s: %v", p.ID, err)
+	}
+	return bytes.TrimSuffix(text, []byte("\n")), nil
 }

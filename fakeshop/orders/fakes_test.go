@@ -18,8 +18,13 @@ type shop struct {
 // is declined.
 func newShop(t *testing.T) *shop {
 	t.Helper()
+	return newShopWith(t, shoptest.WorldOptions{})
+}
+
+func newShopWith(t *testing.T, o shoptest.WorldOptions) *shop {
+	t.Helper()
 	m := shoptest.NewMemory(map[string]int64{"p-0001": 1000, "p-0002": 1000, "p-0040": 5})
-	s := &shop{shoptest.NewWorld(m.Stores(), shoptest.WorldOptions{}), m.Audit}
+	s := &shop{shoptest.NewWorld(m.Stores(), o), m.Audit}
 	t.Cleanup(s.Close)
 	return s
 }

@@ -235,7 +235,6 @@ func TestAnOrderCanBeSeenOnItsWay(t *testing.T) {
 	}{
 		{"Reserve", shoptest.LostBefore, orders.Placed},
 		{"Charge", shoptest.LostAfter, orders.Reserved},
-		{"orders.Settle", shoptest.LostBefore, orders.Reserved},
 	}
 	for _, c := range cases {
 		t.Run(string(c.at)+" when "+c.lost+" is lost", func(t *testing.T) {
@@ -251,6 +250,14 @@ func TestAnOrderCanBeSeenOnItsWay(t *testing.T) {
 			require.Equal(t, map[string]string{"o": string(c.at)}, statuses.GetStatuses())
 		})
 	}
+	t.Run("paid when its reservation ended before it was confirmed", func(t *testing.T) {
+		s := newShopWith(t, shoptest.WorldOptions{Keep: time.Nanosecond})
+		_, _, err := s.Create(t.Context(), order("o", "c-0001", item("p-0001", 1)))
+		require.Equal(t, codes.Aborted, fail.Code(err))
+		o, err := s.Order(t.Context(), "o")
+		require.NoError(t, err)
+		require.Equal(t, orders.Paid, o.Status)
+	})
 	_, err := newShop(t).GRPC().GetStatuses(t.Context(), &shopapi.GetStatusesRequest{Ids: make([]string, 501)})
 	require.Equal(t, codes.InvalidArgument, fail.Code(err))
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,7 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -65,7 +67,6 @@ func (d Dialer) Dial(service string) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithReadBufferSize(8 << 10),
 		grpc.WithWriteBufferSize(8 << 10),
-		grpc.WithStatsHandler(attemptCounter{}),
 		grpc.WithUnaryInterceptor(interceptor(service)),
 	}
 	conn, err := grpc.NewClient(target, append(opts, d.Options...)...)
@@ -117,41 +118,42 @@ func idempotentMethods() (names []methodName) {
 	return names
 }
 
-// attemptCounter counts how often a call was sent; gRPC tags each attempt.
-type attemptCounter struct{}
-
-type attemptsKey struct{}
-
-func (attemptCounter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
-	if n, ok := ctx.Value(attemptsKey{}).(*int); ok {
-		*n++ // one attempt after another, before the call returns
-	}
-	return ctx
-}
-
-func (attemptCounter) HandleRPC(context.Context, stats.RPCStats) {}
-func (attemptCounter) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return ctx
-}
-func (attemptCounter) HandleConn(context.Context, stats.ConnStats) {}
-
 // interceptor gives each call its deadline and its trace, each error its hop,
 // and the request's record the way that the call took.
 func interceptor(service string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		way, attempts := hops.From(ctx), 0
-		ctx, cancel := context.WithTimeout(context.WithValue(tracing.ToGRPC(ctx), attemptsKey{}, &attempts), CallTimeout)
+		way := hops.From(ctx)
+		ctx, cancel := context.WithTimeout(tracing.ToGRPC(ctx), CallTimeout)
 		defer cancel()
 		var trailer metadata.MD
 		began := time.Now()
 		err := invoke(ctx, method, req, reply, cc, append(opts, grpc.Trailer(&trailer))...)
-		if err != nil {
-			err = explain(service, err, trailer)
+		call := hops.Call{Service: service, Began: began, Took: time.Since(began), Code: status.Code(err), Answer: first(trailer, shopapi.HopsHeader),
+			Attempts: attempts(err, trailer)}
+		way.Add(call)
+		if err == nil {
+			return nil
 		}
-		way.Add(hops.Call{Service: service, Began: began, Took: time.Since(began), Code: fail.Code(err), Attempts: attempts,
-			Answer: first(trailer, shopapi.HopsHeader)})
-		return err
+		return explain(service, err, trailer)
 	}
+}
+
+// spent is gRPC's word for a call that it has sent several times in vain.
+var spent = regexp.MustCompile(`^max retries exhausted: failed after (\d+) attempts`)
+
+// attempts is how often a call was sent: one that was answered in the end is
+// told by who answered, for gRPC says it to servers alone.
+func attempts(err error, trailer metadata.MD) int {
+	n := first(trailer, shopapi.AttemptHeader)
+	if err != nil {
+		if found := spent.FindStringSubmatch(status.Convert(err).Message()); found != nil {
+			n = found[1]
+		}
+	}
+	if count, err := strconv.Atoi(n); err == nil {
+		return count
+	}
+	return 1
 }
 
 // explain turns a call's status and trailer into an error that says where.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -68,8 +69,13 @@ func (s *server) within(ctx context.Context, now time.Time) (context.Context, co
 	return context.WithDeadline(ctx, deadline.Add(-margin))
 }
 
-// noRetry tells a caller's gRPC that what was answered would be answered again.
-const noRetry = "grpc-retry-pushback-ms"
+// Metadata of gRPC's own retries.
+const (
+	// noRetry tells a caller's gRPC that what was answered would be answered again.
+	noRetry = "grpc-retry-pushback-ms"
+	// previousAttempts is how often a call was sent before.
+	previousAttempts = "grpc-previous-rpc-attempts"
+)
 
 // unary counts the call, keeps panics from ending the process, and writes into
 // the trailer who answered, which way the call took and where it failed.
@@ -103,6 +109,11 @@ func (s *server) unary(proto string, edge []string) grpc.UnaryServerInterceptor 
 func (s *server) finish(ctx context.Context, way *hops.Record, proto, method string, begin time.Time, resp any, err error) (any, error) {
 	trailer := metadata.MD{
 		shopapi.PodHeader: {s.cfg.Pod}, shopapi.VersionHeader: {s.cfg.Version}, shopapi.HopsHeader: {way.Answer(s.self)},
+	}
+	if before := metadata.ValueFromIncomingContext(ctx, previousAttempts); len(before) > 0 {
+		if n, err := strconv.Atoi(before[0]); err == nil {
+			trailer.Set(shopapi.AttemptHeader, strconv.Itoa(n+1))
+		}
 	}
 	code := codes.OK
 	if err != nil {

@@ -404,8 +404,7 @@ func (x *Availability) GetUnique() bool {
 
 type GetProductsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`      // at most 50
-	Brief         bool                   `protobuf:"varint,2,opt,name=brief,proto3" json:"brief,omitempty"` // without options
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // at most 50
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -445,13 +444,6 @@ func (x *GetProductsRequest) GetIds() []string {
 		return x.Ids
 	}
 	return nil
-}
-
-func (x *GetProductsRequest) GetBrief() bool {
-	if x != nil {
-		return x.Brief
-	}
-	return false
 }
 
 type GetProductsResponse struct {
@@ -730,10 +722,9 @@ const file_fakeshop_shopapi_catalog_proto_rawDesc = "" +
 	"\amissing\x18\x04 \x03(\tR\amissing\"<\n" +
 	"\fAvailability\x12\x14\n" +
 	"\x05stock\x18\x01 \x01(\x03R\x05stock\x12\x16\n" +
-	"\x06unique\x18\x02 \x01(\bR\x06unique\"<\n" +
+	"\x06unique\x18\x02 \x01(\bR\x06unique\"&\n" +
 	"\x12GetProductsRequest\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x14\n" +
-	"\x05brief\x18\x02 \x01(\bR\x05brief\"C\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"C\n" +
 	"\x13GetProductsResponse\x12,\n" +
 	"\bproducts\x18\x01 \x03(\v2\x10.shop.v1.ProductR\bproducts\")\n" +
 	"\x13ListProductsRequest\x12\x12\n" +

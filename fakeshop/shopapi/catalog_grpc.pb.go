@@ -30,7 +30,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
-// SearchProducts are open to outside clients.
+// SearchProducts are open to outside clients. What can be chosen of a product
+// is told by GetProduct alone: lists leave out the options.
 //
 // Here and in the other services idempotency_level says what a caller may send
 // again when no answer came.
@@ -98,7 +99,8 @@ func (c *productCatalogClient) SearchProducts(ctx context.Context, in *SearchPro
 // for forward compatibility.
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
-// SearchProducts are open to outside clients.
+// SearchProducts are open to outside clients. What can be chosen of a product
+// is told by GetProduct alone: lists leave out the options.
 //
 // Here and in the other services idempotency_level says what a caller may send
 // again when no answer came.
