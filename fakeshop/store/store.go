@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Config struct {
 	// replica. "" is Host.
 	ReadHost string
 	Port     uint16
+	ReadPort uint16 // 0 is Port
 	Name     string
 	// Credentials are asked for with every new connection, so that rotated
 	// ones are used without a restart.
@@ -60,13 +62,13 @@ type DB struct {
 
 // Open prepares the connections; it does not connect yet.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
-	primary, err := open(ctx, cfg, cfg.Host, mostConns)
+	primary, err := open(ctx, cfg, cfg.Host, cfg.Port, mostConns)
 	if err != nil {
 		return nil, err
 	}
 	db := &DB{pool: primary}
 	if cfg.ReadHost != "" {
-		read, err := open(ctx, cfg, cfg.ReadHost, mostReadConns)
+		read, err := open(ctx, cfg, cfg.ReadHost, cmp.Or(cfg.ReadPort, cfg.Port), mostReadConns)
 		if err != nil {
 			primary.Close()
 			return nil, err
@@ -76,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	return db, nil
 }
 
-func open(ctx context.Context, cfg Config, host string, conns int32) (pool, error) {
+func open(ctx context.Context, cfg Config, host string, port uint16, conns int32) (pool, error) {
 	pc, err := pgxpool.ParseConfig("sslmode=disable")
 	if err != nil {
 		return nil, fmt.Errorf("preparing the database's configuration: %w", err)
@@ -90,7 +92,7 @@ func open(ctx context.Context, cfg Config, host string, conns int32) (pool, erro
 	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	cc := pc.ConnConfig
 	cc.Tracer = tracer{}
-	cc.Host, cc.Port, cc.Database = host, cfg.Port, cfg.Name
+	cc.Host, cc.Port, cc.Database = host, port, cfg.Name
 	cc.TLSConfig, cc.Fallbacks = nil, nil
 	cc.ConnectTimeout = 2 * time.Second
 	cc.RuntimeParams["application_name"] = cfg.Application

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,15 +14,29 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/fakeshop/shoptest"
 )
 
 // BenchmarkShop calls the whole shop, eight processes on a real PostgreSQL, one
 // request after another: how long one takes, and how much CPU the services
-// and PostgreSQL spend on it together.
+// and PostgreSQL spend on it together. With SHOP_REPLICA set the database has a
+// replica, whose CPU counts as PostgreSQL's.
 //
 //	go test -tags postgres -run '^$' -bench Shop -benchtime 2000x ./fakeshop/cmd/fakeshop
 func BenchmarkShop(b *testing.B) {
-	s := openShop(b, startPostgres(b))
+	var databases []*shoptest.Postgres
+	pg := startPostgres(b)
+	if os.Getenv("SHOP_REPLICA") != "" {
+		ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+		defer cancel()
+		replica, err := pg.StartReplica(ctx)
+		require.NoError(b, err)
+		b.Cleanup(func() { require.NoError(b, replica.Stop()) })
+		databases = append(databases, replica)
+	}
+	s := openShop(b, pg)
+	databases = append(databases, pg)
 	for _, c := range []struct {
 		name, method, service, path string
 		body                        func(n int) string
@@ -42,7 +57,7 @@ func BenchmarkShop(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			took := make([]time.Duration, 0, b.N)
-			services, postgres := s.cpu(b)
+			services, postgres := s.cpu(b, databases)
 			for n := 0; b.Loop(); n++ {
 				body := ""
 				if c.body != nil {
@@ -55,7 +70,7 @@ func BenchmarkShop(b *testing.B) {
 					b.Fatalf("status %d: %v", status, answer)
 				}
 			}
-			servicesAfter, postgresAfter := s.cpu(b)
+			servicesAfter, postgresAfter := s.cpu(b, databases)
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
@@ -66,7 +81,7 @@ func BenchmarkShop(b *testing.B) {
 }
 
 // cpu is what the services and PostgreSQL's processes have used so far.
-func (s *wholeShop) cpu(t testing.TB) (services, postgres time.Duration) {
+func (s *wholeShop) cpu(t testing.TB, databases []*shoptest.Postgres) (services, postgres time.Duration) {
 	t.Helper()
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	require.NoError(t, err)
@@ -96,15 +111,15 @@ func (s *wholeShop) cpu(t testing.TB) (services, postgres time.Duration) {
 		switch {
 		case own[pid]:
 			services += used()
-		case name == "postgres" && s.ofOurs(pid):
+		case name == "postgres" && slices.ContainsFunc(databases, func(p *shoptest.Postgres) bool { return worksIn(pid, p.DataDir()) }):
 			postgres += used()
 		}
 	}
 	return services, postgres
 }
 
-// ofOurs tells whether a process of PostgreSQL belongs to this shop's database.
-func (s *wholeShop) ofOurs(pid string) bool {
+// worksIn tells whether a process has its working directory there.
+func worksIn(pid, dir string) bool {
 	cwd, err := os.Readlink("/proc/" + pid + "/cwd")
-	return err == nil && cwd == s.pg.DataDir()
+	return err == nil && cwd == dir
 }

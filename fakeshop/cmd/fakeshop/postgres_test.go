@@ -41,7 +41,6 @@ func TestMain(m *testing.M) {
 // wholeShop is the eight services as processes.
 type wholeShop struct {
 	t    testing.TB
-	pg   *shoptest.Postgres
 	env  []string
 	http map[string]string // REST addresses
 	own  map[string][]string
@@ -53,7 +52,7 @@ type wholeShop struct {
 
 func openShop(t testing.TB, pg *shoptest.Postgres) *wholeShop {
 	t.Helper()
-	s := &wholeShop{t: t, pg: pg, http: map[string]string{}, own: map[string][]string{}, procs: map[string]*exec.Cmd{}, logs: map[string]*bytes.Buffer{}}
+	s := &wholeShop{t: t, http: map[string]string{}, own: map[string][]string{}, procs: map[string]*exec.Cmd{}, logs: map[string]*bytes.Buffer{}}
 	var targets []string
 	for _, name := range serviceNames() {
 		h, g := freePort(t), freePort(t)
