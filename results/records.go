@@ -44,8 +44,12 @@ type Request struct {
 	Class     string `json:"class,omitempty"`
 	// Hop is "caller>callee" where the shop could say it, else the service
 	// that was called from outside, or "".
-	Hop     string `json:"hop,omitempty"`
-	Pod     string `json:"pod,omitempty"` // that answered, or that failed
+	Hop string `json:"hop,omitempty"`
+	Pod string `json:"pod,omitempty"` // that answered, or that failed
+	// Hops is the whole way that the request took through the shop, pods, nodes,
+	// versions and times: one line of at most 1,200 bytes, as package
+	// fakeshop/shopapi/hops writes and reads it. "" when the shop did not tell.
+	Hops    string `json:"hops,omitempty"`
 	Error   string `json:"error,omitempty"`
 	OrderID string `json:"orderId,omitempty"`
 }

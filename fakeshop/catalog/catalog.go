@@ -3,14 +3,13 @@ package catalog
 
 import (
 	"context"
-	"slices"
-	"strings"
-	"sync"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"meshsim.dev/meshsim/fakeshop/fail"
+	"meshsim.dev/meshsim/fakeshop/shopapi"
 )
 
 const (
@@ -18,12 +17,8 @@ const (
 	Name = "product-catalog"
 	// PageSize is how many products a page holds.
 	PageSize = 24
-	// CacheFor is how long products are answered from memory.
-	CacheFor = 10 * time.Second
 
-	searchLimit = 20
-	batchLimit  = 50
-	queryLimit  = 100 // characters
+	batchLimit = 50
 )
 
 // Product is something to buy.
@@ -33,13 +28,15 @@ type Product struct {
 	Category    string   `json:"category"`
 	Description string   `json:"description"`
 	PriceCents  int64    `json:"priceCents"`
+	Model       string   `json:"model,omitempty"`   // what is configured, "": it cannot be
 	Options     []Option `json:"options,omitempty"` // empty: cannot be configured
 }
 
 // Option is one choice to make when configuring a product.
 type Option struct {
-	Name   string  `json:"name"`
-	Values []Value `json:"values"`
+	Name     string  `json:"name"`
+	Required bool    `json:"required,omitempty"` // else the workshop chooses, when the customer does not
+	Values   []Value `json:"values"`
 }
 
 // Value is one thing to choose, and what it adds to the price.
@@ -48,135 +45,66 @@ type Value struct {
 	ExtraCents int64  `json:"extraCents"`
 }
 
-// Page is a part of the catalogue.
-type Page struct {
-	Products []Product `json:"products"`
-	Page     int       `json:"page"`
-	Pages    int       `json:"pages"`
-	Total    int       `json:"total"`
+// Store reads the catalogue.
+type Store interface {
+	// Edition changes with every change of the catalogue.
+	Edition(ctx context.Context) (int64, error)
+	// Products reads the whole catalogue, by id.
+	Products(ctx context.Context) ([]Product, error)
 }
 
-// Store reads the whole catalogue, by id.
-type Store interface {
-	Products(ctx context.Context) ([]Product, error)
+// Peers are the services that a product's page needs.
+type Peers struct {
+	Inventory shopapi.InventoryManagementClient
+	Recommend shopapi.RecommendationServiceClient
 }
 
 // Service answers from a copy of the catalogue that is never older than
 // CacheFor.
 type Service struct {
-	store Store
-	now   func() time.Time
-
-	mu   sync.Mutex // held while reading the store: one reads, the others wait
-	copy snapshot
-}
-
-type snapshot struct {
-	read     time.Time
-	products []Product
-	words    []string // of each product, lower case
-	byID     map[string]int
+	copies copies
+	peers  Peers
+	log    *slog.Logger
 }
 
 // New makes the service.
-func New(store Store) *Service { return &Service{store: store, now: time.Now} }
-
-// Product returns the product with the id.
-func (s *Service) Product(ctx context.Context, id string) (Product, error) {
-	c, err := s.catalogue(ctx)
-	if err != nil {
-		return Product{}, err
-	}
-	i, ok := c.byID[id]
-	if !ok {
-		return Product{}, fail.New(codes.NotFound, "product_not_found", "there is no product %q", id)
-	}
-	return c.products[i], nil
+func New(store Store, peers Peers, log *slog.Logger) *Service {
+	return &Service{copies: copies{store: store, now: time.Now}, peers: peers, log: log}
 }
 
-// Some returns the known ones of the given products, in their order.
-func (s *Service) Some(ctx context.Context, ids []string) ([]Product, error) {
+// product returns the place of a product in the copy.
+func (c *snapshot) product(id string) (int, error) {
+	i, ok := c.byID[id]
+	if !ok {
+		return 0, fail.New(codes.NotFound, "product_not_found", "there is no product %q", id)
+	}
+	return i, nil
+}
+
+// some returns the places of the known ones of the given products, in their
+// order.
+func (c *snapshot) some(ids []string) ([]int, error) {
 	if len(ids) > batchLimit {
 		return nil, fail.New(codes.InvalidArgument, "", "%d products at once, at most %d are answered", len(ids), batchLimit)
 	}
-	c, err := s.catalogue(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []Product
+	var out []int
 	for _, id := range ids {
 		if i, ok := c.byID[id]; ok {
-			out = append(out, c.products[i])
+			out = append(out, i)
 		}
 	}
 	return out, nil
 }
 
-// List returns a page of the catalogue, counted from 1; after the last page
-// come empty ones.
-func (s *Service) List(ctx context.Context, page int) (Page, error) {
+// page returns the places of a page of the catalogue, counted from 1; after
+// the last page come empty ones.
+func (c *snapshot) page(page int) (from, to int, err error) {
 	if page < 1 || page > 1_000_000 {
-		return Page{}, fail.New(codes.InvalidArgument, "", "page %d: wants a number from 1 on", page)
-	}
-	c, err := s.catalogue(ctx)
-	if err != nil {
-		return Page{}, err
+		return 0, 0, fail.New(codes.InvalidArgument, "", "page %d: wants a number from 1 on", page)
 	}
 	total := len(c.products)
-	from := min((page-1)*PageSize, total)
-	to := min(from+PageSize, total)
-	return Page{Products: c.products[from:to:to], Page: page, Pages: (total + PageSize - 1) / PageSize, Total: total}, nil
+	from = min((page-1)*PageSize, total)
+	return from, min(from+PageSize, total), nil
 }
 
-// Search returns the products that have every word of the query; those that
-// have one in their name come first.
-func (s *Service) Search(ctx context.Context, query string) ([]Product, error) {
-	wanted := strings.Fields(strings.ToLower(query))
-	if len(wanted) == 0 || len(query) > queryLimit {
-		return nil, fail.New(codes.InvalidArgument, "", "the query must have 1 to %d characters", queryLimit)
-	}
-	c, err := s.catalogue(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var named, others []Product
-	for i, words := range c.words {
-		if !containsAll(words, wanted) {
-			continue
-		}
-		if strings.Contains(strings.ToLower(c.products[i].Name), wanted[0]) {
-			named = append(named, c.products[i])
-		} else {
-			others = append(others, c.products[i])
-		}
-		if len(named) == searchLimit {
-			break
-		}
-	}
-	found := append(named, others...)
-	return found[:min(len(found), searchLimit)], nil
-}
-
-func containsAll(text string, words []string) bool {
-	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
-}
-
-// catalogue returns a fresh enough copy, which nobody may change.
-func (s *Service) catalogue(ctx context.Context) (snapshot, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.copy.products != nil && s.now().Sub(s.copy.read) < CacheFor {
-		return s.copy, nil
-	}
-	products, err := s.store.Products(ctx)
-	if err != nil {
-		return snapshot{}, err
-	}
-	c := snapshot{read: s.now(), products: products, words: make([]string, len(products)), byID: make(map[string]int, len(products))}
-	for i, p := range products {
-		c.words[i] = strings.ToLower(p.Name + " " + p.Category + " " + p.Description)
-		c.byID[p.ID] = i
-	}
-	s.copy = c
-	return c, nil
-}
+func (c *snapshot) pages() int { return (len(c.products) + PageSize - 1) / PageSize }

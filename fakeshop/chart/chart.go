@@ -1,19 +1,81 @@
-// Package chart is the shop's Helm chart, carried inside the program.
+// Package chart is the shop's Helm chart, carried inside the program, and what
+// the chart says of the shop's services.
 package chart
 
-import "embed"
+import (
+	"embed"
+	"fmt"
+	"slices"
+	"sync"
+
+	"sigs.k8s.io/yaml"
+)
 
 // FS holds the chart: Chart.yaml, values.yaml, files and templates at its root.
 //
 //go:embed Chart.yaml values.yaml values.schema.json files all:templates
 var FS embed.FS
 
-// Services returns the eight services that the chart deploys, in the order in
-// which a rollout takes them. Each has a Deployment, a Service and a service
-// account of its name.
-func Services() []string {
-	return []string{
-		"product-catalog", "inventory-management", "order-processing", "customer-profile",
-		"payment-gateway", "configuration-engine", "recommendation-service", "analytics-service",
+// Database is the name under which the shop's database is called.
+const Database = "postgres"
+
+// Service is one of the shop's services. It has a Deployment, a Service and a
+// service account of its name.
+type Service struct {
+	Name  string   `json:"name"`
+	REST  []string `json:"rest"`  // paths at the edge
+	GRPC  []string `json:"grpc"`  // full methods at the edge
+	Calls []string `json:"calls"` // services, and Database
+}
+
+// Edge is a call between services that is allowed. All others are not.
+type Edge struct{ Caller, Callee string }
+
+// declared are the services of files/services.yaml.
+var declared = sync.OnceValues(func() ([]Service, error) {
+	text, err := FS.ReadFile("files/services.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("reading the shop's services: %w", err)
 	}
+	var services []Service
+	if err := yaml.UnmarshalStrict(text, &services); err != nil {
+		return nil, fmt.Errorf("reading the shop's services: %w", err)
+	}
+	return services, nil
+})
+
+// Declared returns the services in the order in which a rollout takes them.
+func Declared() ([]Service, error) {
+	services, err := declared()
+	return slices.Clone(services), err
+}
+
+// Services returns the names of the services, in the order in which a rollout
+// takes them. What it reads is part of the program, so that a test can see to it
+// that it can be read.
+func Services() []string {
+	services, _ := declared()
+	names := make([]string, len(services))
+	for i, s := range services {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// Edges returns the allowed calls, of which the authorisation matrix consists;
+// calls to the Database are among them.
+func Edges() []Edge {
+	services, _ := declared()
+	var edges []Edge
+	for _, s := range services {
+		for _, callee := range s.Calls {
+			edges = append(edges, Edge{Caller: s.Name, Callee: callee})
+		}
+	}
+	return edges
+}
+
+// Allowed tells whether a service may call another one, or the Database.
+func Allowed(caller, callee string) bool {
+	return slices.Contains(Edges(), Edge{Caller: caller, Callee: callee})
 }

@@ -1,5 +1,5 @@
 // Package configurator is the service configuration-engine: it checks the
-// choices made for a custom product and prices them.
+// choices made for a custom product, completes and prices them.
 package configurator
 
 import (
@@ -17,6 +17,7 @@ import (
 
 	"meshsim.dev/meshsim/fakeshop/catalog"
 	"meshsim.dev/meshsim/fakeshop/fail"
+	"meshsim.dev/meshsim/fakeshop/models"
 	"meshsim.dev/meshsim/fakeshop/rest"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 )
@@ -30,13 +31,15 @@ type Configuration struct {
 	ProductID  string            `json:"productId"`
 	Options    map[string]string `json:"options"`
 	PriceCents int64             `json:"priceCents"`
-	Available  bool              `json:"available"` // in stock when asked for
+	Available  bool              `json:"available"` // in stock when it was configured
 }
 
 // Store keeps configurations.
 type Store interface {
 	// Save answers false when the id is known already.
 	Save(ctx context.Context, c Configuration) (created bool, err error)
+	// Configuration answers false for an unknown id.
+	Configuration(ctx context.Context, id string) (Configuration, bool, error)
 }
 
 // Service configures.
@@ -72,47 +75,54 @@ func (s *Service) Configure(ctx context.Context, productID string, options map[s
 	if err := both.Wait(); err != nil {
 		return Configuration{}, false, err
 	}
-	extra, err := check(product, options)
+	whole, extra, err := complete(product, options)
 	if err != nil {
 		return Configuration{}, false, err
 	}
 	c := Configuration{
-		ID: identify(productID, options), ProductID: productID, Options: options,
+		ID: identify(productID, whole), ProductID: productID, Options: whole,
 		PriceCents: product.PriceCents + extra, Available: stock.GetStock() > 0,
 	}
 	created, err := s.store.Save(ctx, c)
 	return c, created, err
 }
 
-// check finds everything wrong with the choices at once, and what they add to
-// the price.
-func check(p catalog.Product, chosen map[string]string) (extraCents int64, err error) {
-	if len(p.Options) == 0 {
-		return 0, invalid("%s cannot be configured", p.ID)
+// Configuration returns the configuration with the id.
+func (s *Service) Configuration(ctx context.Context, id string) (Configuration, error) {
+	c, known, err := s.store.Configuration(ctx, id)
+	if err != nil {
+		return Configuration{}, err
 	}
-	var wrong []string
-	left := maps.Clone(chosen)
-	for _, o := range p.Options {
-		choice, made := chosen[o.Name]
-		delete(left, o.Name)
-		if !made {
-			wrong = append(wrong, fmt.Sprintf("%s is not chosen", o.Name))
-			continue
-		}
-		i := slices.IndexFunc(o.Values, func(v catalog.Value) bool { return v.Name == choice })
-		if i < 0 {
-			wrong = append(wrong, fmt.Sprintf("%s has no %q", o.Name, choice))
-			continue
-		}
-		extraCents += o.Values[i].ExtraCents
+	if !known {
+		return Configuration{}, fail.New(codes.NotFound, "configuration_not_found", "there is no configuration %q", id)
 	}
-	for _, name := range slices.Sorted(maps.Keys(left)) {
-		wrong = append(wrong, fmt.Sprintf("there is no option %q", name))
+	return c, nil
+}
+
+// complete holds the choices to the rules of what is made, completes them and
+// says what they add to the price; or it tells everything that is wrong.
+func complete(p catalog.Product, chosen map[string]string) (whole map[string]string, extraCents int64, err error) {
+	model, known := models.ByName(p.Model)
+	if !known || len(p.Options) == 0 {
+		return nil, 0, invalid("%s cannot be configured", p.ID)
 	}
+	whole, extraCents, wrong := model.Complete(Offered(p), chosen)
 	if len(wrong) > 0 {
-		return 0, invalid("%s: %s", p.ID, strings.Join(wrong, ", "))
+		return nil, 0, invalid("%s: %s", p.ID, strings.Join(wrong, ", "))
 	}
-	return extraCents, nil
+	return whole, extraCents, nil
+}
+
+// Offered is what a product offers, as models take it.
+func Offered(p catalog.Product) []models.Option {
+	out := make([]models.Option, len(p.Options))
+	for i, o := range p.Options {
+		out[i] = models.Option{Name: o.Name, Required: o.Required, Values: make([]models.Value, len(o.Values))}
+		for j, v := range o.Values {
+			out[i].Values[j] = models.Value{Name: v.Name, ExtraCents: v.ExtraCents}
+		}
+	}
+	return out
 }
 
 func invalid(format string, args ...any) error {
@@ -149,6 +159,10 @@ func (s *Service) REST() map[string]rest.Handler {
 			}
 			return http.StatusOK, c, err
 		},
+		"GET /api/configurations/{id}": func(r *http.Request) (int, any, error) {
+			c, err := s.Configuration(r.Context(), r.PathValue("id"))
+			return http.StatusOK, c, err
+		},
 	}
 }
 
@@ -165,7 +179,17 @@ func (a api) Configure(ctx context.Context, req *shopapi.ConfigureRequest) (*sho
 	if err != nil {
 		return nil, err
 	}
-	return &shopapi.ConfigureResponse{Created: created, Configuration: &shopapi.Configuration{
-		Id: c.ID, ProductId: c.ProductID, Options: c.Options, PriceCents: c.PriceCents, Available: c.Available,
-	}}, nil
+	return &shopapi.ConfigureResponse{Created: created, Configuration: toAPI(c)}, nil
+}
+
+func (a api) GetConfiguration(ctx context.Context, req *shopapi.GetConfigurationRequest) (*shopapi.GetConfigurationResponse, error) {
+	c, err := a.s.Configuration(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &shopapi.GetConfigurationResponse{Configuration: toAPI(c)}, nil
+}
+
+func toAPI(c Configuration) *shopapi.Configuration {
+	return &shopapi.Configuration{Id: c.ID, ProductId: c.ProductID, Options: c.Options, PriceCents: c.PriceCents, Available: c.Available}
 }

@@ -65,6 +65,14 @@ func From(err error) *Error {
 	return out
 }
 
+// Code is the kind of an error, OK for nil.
+func Code(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
+	return From(err).Code
+}
+
 func (e *Error) Error() string { return e.Message }
 
 func (e *Error) Unwrap() error { return e.Err }

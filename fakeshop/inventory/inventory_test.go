@@ -1,10 +1,16 @@
 package inventory_test
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"meshsim.dev/meshsim/fakeshop/fail"
@@ -15,7 +21,7 @@ import (
 )
 
 func newService() *inventory.Service {
-	return inventory.New(shoptest.NewInventory(map[string]int64{"p-0001": 1_000_000, "p-0040": 5}))
+	return inventory.New(shoptest.NewInventory(map[string]int64{"p-0001": 1_000_000, "p-0040": 5}), nil, inventory.Options{}, slog.New(slog.DiscardHandler))
 }
 
 func TestStockByREST(t *testing.T) {
@@ -48,10 +54,12 @@ func TestReservingByGRPC(t *testing.T) {
 	out, err := reserve("a", "p-0040", 4)
 	require.NoError(t, err)
 	require.Equal(t, shopapi.ReservationState_RESERVATION_STATE_RESERVED, out.GetState())
+	require.WithinDuration(t, time.Now().Add(15*time.Minute), time.UnixMicro(out.GetHeldUntilUnixUs()), time.Minute)
 	out, err = reserve("b", "p-0040", 2)
 	require.NoError(t, err)
 	require.Equal(t, shopapi.ReservationState_RESERVATION_STATE_REFUSED, out.GetState())
 	require.Equal(t, []string{"p-0040"}, out.GetShortOf())
+	require.Zero(t, out.GetHeldUntilUnixUs())
 	stock, err := g.GetStock(t.Context(), &shopapi.GetStockRequest{ProductId: "p-0040"})
 	require.NoError(t, err)
 	require.Equal(t, int64(1), stock.GetStock())
@@ -62,6 +70,17 @@ func TestReservingByGRPC(t *testing.T) {
 	back, err = g.Release(t.Context(), &shopapi.ReleaseRequest{OrderId: "never"})
 	require.NoError(t, err)
 	require.Equal(t, shopapi.ReservationState_RESERVATION_STATE_UNSPECIFIED, back.GetState())
+
+	_, err = reserve("c", "p-0040", 2)
+	require.NoError(t, err)
+	for range 2 {
+		sold, err := g.Commit(t.Context(), &shopapi.CommitRequest{OrderIds: []string{"c", "a", "b"}})
+		require.NoError(t, err)
+		require.Equal(t, []string{"a", "b"}, sold.GetNotHeld())
+	}
+	out, err = reserve("c", "p-0040", 2)
+	require.NoError(t, err)
+	require.Equal(t, shopapi.ReservationState_RESERVATION_STATE_COMMITTED, out.GetState())
 
 	_, err = g.GetStock(t.Context(), &shopapi.GetStockRequest{ProductId: "p-9999"})
 	require.Equal(t, codes.NotFound, fail.From(err).Code)
@@ -86,4 +105,57 @@ func TestStrangeReservationsAreRefused(t *testing.T) {
 	}
 	_, err := g.Release(t.Context(), &shopapi.ReleaseRequest{})
 	require.Equal(t, codes.InvalidArgument, fail.From(err).Code)
+	_, err = g.Commit(t.Context(), &shopapi.CommitRequest{OrderIds: make([]string, 501)})
+	require.Equal(t, codes.InvalidArgument, fail.Code(err))
+}
+
+// fakeOrders is order-processing that knows where orders stand, or is away.
+type fakeOrders struct {
+	shopapi.OrderProcessingClient
+	statuses map[string]string
+	err      error
+	asked    int
+}
+
+func (f *fakeOrders) GetStatuses(context.Context, *shopapi.GetStatusesRequest, ...grpc.CallOption) (*shopapi.GetStatusesResponse, error) {
+	f.asked++
+	return &shopapi.GetStatusesResponse{Statuses: f.statuses}, f.err
+}
+
+func TestReservationsEndWhenTheirTimeIsOverUnlessTheirOrderIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		orders := &fakeOrders{statuses: map[string]string{"sold": "confirmed", "cancelled": "cancelled", "stuck": "reserved"}, err: errors.New("away")}
+		store := shoptest.NewInventory(map[string]int64{"p-0001": 100})
+		s := inventory.New(store, orders, inventory.Options{Keep: 10 * time.Minute}, slog.New(slog.DiscardHandler))
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go s.Sweep(ctx)
+		state := func(order string) inventory.State {
+			r, err := store.Release(t.Context(), order) // which tells, of what is not reserved
+			require.NoError(t, err)
+			return r
+		}
+		for _, order := range []string{"sold", "cancelled", "stuck", "unknown"} {
+			_, err := s.GRPC().Reserve(ctx, &shopapi.ReserveRequest{OrderId: order, Items: []*shopapi.Item{{ProductId: "p-0001", Quantity: 10}}})
+			require.NoError(t, err)
+		}
+		time.Sleep(10 * time.Minute)
+		require.Zero(t, orders.asked, "while nothing is overdue nobody is asked")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		require.Positive(t, orders.asked)
+		stock, err := s.Stock(ctx, "p-0001")
+		require.NoError(t, err)
+		require.Equal(t, int64(60), stock.Stock, "what cannot be asked for stays")
+		orders.err = nil
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		stock, err = s.Stock(ctx, "p-0001")
+		require.NoError(t, err)
+		require.Equal(t, int64(90), stock.Stock)
+		require.Equal(t, inventory.Committed, state("sold"))
+		for _, order := range []string{"cancelled", "stuck", "unknown"} {
+			require.Equal(t, inventory.Expired, state(order))
+		}
+	})
 }

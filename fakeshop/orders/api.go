@@ -78,9 +78,22 @@ func (a api) GetOrder(ctx context.Context, req *shopapi.GetOrderRequest) (*shopa
 	return &shopapi.GetOrderResponse{Order: toAPI(o)}, nil
 }
 
+func (a api) GetStatuses(ctx context.Context, req *shopapi.GetStatusesRequest) (*shopapi.GetStatusesResponse, error) {
+	statuses, err := a.s.Statuses(ctx, req.GetIds())
+	if err != nil {
+		return nil, err
+	}
+	out := &shopapi.GetStatusesResponse{Statuses: make(map[string]string, len(statuses))}
+	for id, status := range statuses {
+		out.Statuses[id] = string(status)
+	}
+	return out, nil
+}
+
 func toAPI(o *Order) *shopapi.Order {
 	return &shopapi.Order{
 		Id: o.ID, CustomerId: o.CustomerID, Status: string(o.Status), TotalCents: o.TotalCents,
 		Items: itemsToAPI(o.Items), ConfigurationId: o.ConfigurationID, CreatedUnixMs: o.CreatedAt.UnixMilli(),
+		Reason: string(o.Reason),
 	}
 }

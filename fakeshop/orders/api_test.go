@@ -1,19 +1,12 @@
 package orders_test
 
 import (
-	"context"
-	"log/slog"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc"
 
-	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/orders"
 	"meshsim.dev/meshsim/fakeshop/rest"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
@@ -36,12 +29,14 @@ func TestOrdersByREST(t *testing.T) {
 		status                int
 		answer                string
 	}{
-		{"a new order is created", "POST /api/orders", "", good, 201, `"status":"confirmed","totalCents":200,"items":[{"productId":"p-0001","quantity":2,"unitCents":100}],"configurationId":"cfg-1"`},
+		{"a new order is created", "POST /api/orders", "", good, 201, `"status":"confirmed","totalCents":350,"items":[{"productId":"p-0001","quantity":2,"unitCents":175}],"configurationId":"cfg-1"`},
 		{"the same again is found", "POST /api/orders", "", good, 200, `"status":"confirmed"`},
 		{"and read", "GET /api/orders/{id}", "o-1", "", 200, `"orderId":"o-1","customerId":"c-0001"`},
 		{"another under its id is a conflict", "POST /api/orders", "", strings.Replace(good, ":2", ":3", 1), 409, `"code":"order_conflict"`},
 		{"more than there is", "POST /api/orders", "", `{"orderId":"o-2","customerId":"c-0001","items":[{"productId":"p-0040","quantity":6}]}`, 409, `"code":"out_of_stock"`},
 		{"a card that is declined", "POST /api/orders", "", `{"orderId":"o-3","customerId":"c-0050","items":[{"productId":"p-0001","quantity":1}]}`, 402, `"code":"payment_declined"`},
+		{"what was cancelled says why", "GET /api/orders/{id}", "o-3", "", 200, `"status":"cancelled","reason":"payment_declined"`},
+		{"an unknown configuration", "POST /api/orders", "", `{"orderId":"o-7","customerId":"c-0001","configurationId":"cfg-9","items":[{"productId":"p-0001","quantity":1}]}`, 404, `"code":"configuration_not_found"`},
 		{"an unknown order", "GET /api/orders/{id}", "o-9", "", 404, `"code":"order_not_found"`},
 		{"an unknown customer", "POST /api/orders", "", `{"orderId":"o-4","customerId":"c-9","items":[{"productId":"p-0001","quantity":1}]}`, 404, `"code":"customer_not_found"`},
 		{"an empty cart", "POST /api/orders", "", `{"orderId":"o-5","customerId":"c-0001","items":[]}`, 400, `items: wants 1 to 20`},
@@ -91,58 +86,4 @@ func FuzzCreateByREST(f *testing.F) {
 			t.Fatalf("status %d for %q: %s", w.Code, body, w.Body)
 		}
 	})
-}
-
-// sink is an analytics that keeps what it gets, or fails.
-type sink struct {
-	mu   sync.Mutex
-	got  []string
-	fail bool
-	hold chan struct{}
-}
-
-func (s *sink) Record(_ context.Context, req *shopapi.RecordRequest, _ ...grpc.CallOption) (*shopapi.RecordResponse, error) {
-	if s.hold != nil {
-		<-s.hold
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fail {
-		return nil, fail.At("analytics-service", "calling", errLost)
-	}
-	s.got = append(s.got, req.GetEventId())
-	return &shopapi.RecordResponse{}, nil
-}
-
-func TestNotesAreSentBeforeTheEnd(t *testing.T) {
-	s := &sink{}
-	n := orders.NewNotes(s, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	n.Note("order.confirmed", "o-1")
-	n.Note("order.confirmed", "o-2")
-	n.Close(t.Context())
-	require.Equal(t, []string{"order.confirmed:o-1", "order.confirmed:o-2"}, s.got)
-}
-
-func TestLostNotesAreCountedAndHoldNobodyUp(t *testing.T) {
-	registry := prometheus.NewRegistry()
-	s := &sink{fail: true, hold: make(chan struct{})}
-	n := orders.NewNotes(s, registry, slog.New(slog.DiscardHandler))
-	for range 300 { // more than the queue holds
-		n.Note("order.confirmed", "o")
-	}
-	close(s.hold)
-	n.Close(t.Context())
-	families, err := registry.Gather()
-	require.NoError(t, err)
-	require.Equal(t, float64(300), families[0].GetMetric()[0].GetCounter().GetValue())
-}
-
-func TestClosingNotesEndsInTime(t *testing.T) {
-	s := &sink{hold: make(chan struct{})}
-	n := orders.NewNotes(s, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
-	n.Note("order.confirmed", "o")
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	n.Close(ctx)
-	close(s.hold)
 }

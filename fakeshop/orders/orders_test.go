@@ -2,13 +2,12 @@ package orders_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -16,6 +15,8 @@ import (
 	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/orders"
 	"meshsim.dev/meshsim/fakeshop/payments"
+	"meshsim.dev/meshsim/fakeshop/shopapi"
+	"meshsim.dev/meshsim/fakeshop/shoptest"
 )
 
 func order(id, customer string, items ...orders.Item) *orders.Order {
@@ -41,25 +42,41 @@ func TestAnOrderIsPricedReservedPaidAndConfirmed(t *testing.T) {
 	require.Equal(t, orders.Confirmed, o.Status)
 	require.Equal(t, int64(800), o.TotalCents)
 	require.Equal(t, []orders.Item{{ProductID: "p-0001", Quantity: 3, UnitCents: 100}, {ProductID: "p-0002", Quantity: 2, UnitCents: 250}}, o.Items)
-	paid, _ := s.payments.Payment("o-1")
+	paid, _ := s.payment(t, "o-1")
 	require.Equal(t, payments.Taken, paid.State)
 	require.Equal(t, int64(800), paid.AmountCents)
 	require.Regexp(t, `^tok_[0-9a-f]{32}$`, paid.CardToken)
-	require.Equal(t, map[string]int{"order.confirmed o-1": 1}, s.noted.events)
 
 	again, created, err := s.Create(t.Context(), order("o-1", "c-0001", item("p-0001", 3), item("p-0002", 2)))
 	require.NoError(t, err)
 	require.False(t, created)
 	require.Equal(t, o, again)
-	require.Equal(t, 1, s.wire.count("Charge"))
-	require.Equal(t, 1, s.wire.count("Reserve"))
+	require.Equal(t, 1, s.Wire.Count("Charge"))
+	require.Equal(t, 1, s.Wire.Count("Reserve"))
 
 	read, err := s.Order(t.Context(), "o-1")
 	require.NoError(t, err)
 	require.Equal(t, o, read)
 }
 
-func TestRefusedOrdersStayRefused(t *testing.T) {
+func TestAConfiguredProductCostsWhatItsConfigurationDoes(t *testing.T) {
+	s := newShop(t)
+	configured := func(id, config string, items ...orders.Item) *orders.Order {
+		return &orders.Order{ID: id, CustomerID: "c-0001", ConfigurationID: config, Items: items}
+	}
+	o, _, err := s.Create(t.Context(), configured("o-1", "cfg-1", item("p-0001", 2), item("p-0002", 1)))
+	require.NoError(t, err)
+	require.Equal(t, int64(2*175+250), o.TotalCents)
+	_, _, err = s.Create(t.Context(), configured("o-2", "cfg-9", item("p-0001", 1)))
+	require.Equal(t, "configuration_not_found", reason(err))
+	_, _, err = s.Create(t.Context(), configured("o-3", "cfg-1", item("p-0002", 1)))
+	require.ErrorContains(t, err, "configuration cfg-1 is of p-0001, which is not ordered")
+	require.Equal(t, codes.InvalidArgument, fail.Code(err))
+	_, err = s.Order(t.Context(), "o-3")
+	require.Equal(t, "order_not_found", reason(err))
+}
+
+func TestCancelledOrdersStayCancelled(t *testing.T) {
 	cases := []struct {
 		name     string
 		order    *orders.Order
@@ -77,15 +94,15 @@ func TestRefusedOrdersStayRefused(t *testing.T) {
 				require.Nil(t, o)
 				require.False(t, created)
 				require.Equal(t, c.reason, reason(err))
-				require.False(t, fail.IsFailure(fail.From(err).Code))
+				require.False(t, fail.IsFailure(fail.Code(err)))
 			}
-			require.Equal(t, c.payments, s.wire.count("Charge"))
-			require.Empty(t, s.inventory.Held("o"))
-			stock, _, _ := s.inventory.Stock(t.Context(), "p-0040")
-			require.Equal(t, int64(5), stock.Stock)
+			require.Equal(t, c.payments, s.Wire.Count("Charge"))
+			require.Empty(t, s.held(t, "o"))
+			require.Equal(t, int64(5), s.stock(t, "p-0040"))
 			kept, err := s.Order(t.Context(), "o")
 			require.NoError(t, err)
-			require.Equal(t, c.reason, string(kept.Status))
+			require.Equal(t, orders.Cancelled, kept.Status)
+			require.Equal(t, c.reason, string(kept.Reason))
 		})
 	}
 }
@@ -115,8 +132,8 @@ func TestWhatIsNoOrderIsRefusedBeforeAnythingIsAsked(t *testing.T) {
 			s := newShop(t)
 			_, _, err := s.Create(t.Context(), c.order)
 			require.ErrorContains(t, err, c.says)
-			require.Equal(t, codes.InvalidArgument, fail.From(err).Code)
-			require.Empty(t, s.wire.calls)
+			require.Equal(t, codes.InvalidArgument, fail.Code(err))
+			require.Empty(t, s.Wire.Steps())
 		})
 	}
 }
@@ -129,7 +146,7 @@ func TestUnknownCustomersAndProductsLeaveNoOrder(t *testing.T) {
 	require.Equal(t, "product_not_found", reason(err))
 	_, err = s.Order(t.Context(), "o")
 	require.Equal(t, "order_not_found", reason(err))
-	require.Zero(t, s.wire.count("Reserve"))
+	require.Zero(t, s.Wire.Count("Reserve"))
 }
 
 func TestAnIDIsNotUsedForTwoOrders(t *testing.T) {
@@ -145,7 +162,7 @@ func TestAnIDIsNotUsedForTwoOrders(t *testing.T) {
 		_, _, err := s.Create(t.Context(), other)
 		require.Equal(t, "order_conflict", reason(err))
 	}
-	require.Equal(t, 1, s.wire.count("Charge"))
+	require.Equal(t, 1, s.Wire.Count("Charge"))
 }
 
 func TestManyRepetitionsAtOnceMakeOneOrder(t *testing.T) {
@@ -168,36 +185,25 @@ func TestManyRepetitionsAtOnceMakeOneOrder(t *testing.T) {
 	}
 	all.Wait()
 	require.Equal(t, 1, created)
-	stock, _, _ := s.inventory.Stock(t.Context(), "p-0040")
-	require.Equal(t, int64(4), stock.Stock)
+	require.Equal(t, int64(4), s.stock(t, "p-0040"))
 }
 
 // A step that fails, before it was done or after, leaves an order that the same
-// request brings to its end.
+// request brings to its end; and the failure names its hop.
 func TestARepetitionGoesOnWhereAFailureLeftTheOrder(t *testing.T) {
 	for _, customer := range []string{"c-0001", "c-0050"} {
 		for _, call := range []string{"GetCustomer", "GetProducts", "Reserve", "Charge", "Release"} {
-			for _, when := range []string{"before", "after"} {
+			for _, fate := range []shoptest.Fate{shoptest.LostBefore, shoptest.LostAfter} {
 				if call == "Release" && customer == "c-0001" {
 					continue // nothing to give back
 				}
-				t.Run(customer+" "+when+" "+call, func(t *testing.T) {
+				t.Run(fmt.Sprint(customer, " ", fate, " at ", call), func(t *testing.T) {
 					s := newShop(t)
-					lose := func(c string) error {
-						if c == call {
-							return errLost
-						}
-						return nil
-					}
-					if when == "before" {
-						s.wire.before = lose
-					} else {
-						s.wire.after = lose
-					}
+					s.lose(call, fate)
 					_, _, err := s.Create(t.Context(), order("o", customer, item("p-0040", 2)))
-					require.ErrorIs(t, err, errLost)
+					require.ErrorIs(t, err, shoptest.ErrLost)
 					require.Equal(t, "order-processing>somewhere", fail.From(err).Chain(orders.Name))
-					s.wire.before, s.wire.after = nil, nil
+					s.Wire.Decide(nil)
 					settled(t, s, "o", customer)
 				})
 			}
@@ -208,130 +214,103 @@ func TestARepetitionGoesOnWhereAFailureLeftTheOrder(t *testing.T) {
 func settled(t *testing.T, s *shop, id, customer string) {
 	t.Helper()
 	_, _, err := s.Create(t.Context(), order(id, customer, item("p-0040", 2)))
-	paid, there := s.payments.Payment(id)
+	paid, there := s.payment(t, id)
 	require.True(t, there)
-	stock, _, _ := s.inventory.Stock(t.Context(), "p-0040")
 	if customer == "c-0050" {
 		require.Equal(t, "payment_declined", reason(err))
 		require.Equal(t, payments.Declined, paid.State)
-		require.Equal(t, int64(5), stock.Stock)
+		require.Equal(t, int64(5), s.stock(t, "p-0040"))
 		return
 	}
 	require.NoError(t, err)
 	require.Equal(t, payments.Taken, paid.State)
-	require.Equal(t, int64(3), stock.Stock)
+	require.Equal(t, int64(3), s.stock(t, "p-0040"))
+}
+
+func TestAnOrderCanBeSeenOnItsWay(t *testing.T) {
+	cases := []struct {
+		lost string
+		fate shoptest.Fate
+		at   orders.Status
+	}{
+		{"Reserve", shoptest.LostBefore, orders.Placed},
+		{"Charge", shoptest.LostAfter, orders.Reserved},
+	}
+	for _, c := range cases {
+		t.Run(string(c.at)+" when "+c.lost+" is lost", func(t *testing.T) {
+			s := newShop(t)
+			s.lose(c.lost, c.fate)
+			_, _, err := s.Create(t.Context(), order("o", "c-0001", item("p-0001", 1)))
+			require.ErrorIs(t, err, shoptest.ErrLost)
+			o, err := s.Order(t.Context(), "o")
+			require.NoError(t, err)
+			require.Equal(t, c.at, o.Status)
+			statuses, err := s.GRPC().GetStatuses(t.Context(), &shopapi.GetStatusesRequest{Ids: []string{"o", "none"}})
+			require.NoError(t, err)
+			require.Equal(t, map[string]string{"o": string(c.at)}, statuses.GetStatuses())
+		})
+	}
+	t.Run("paid when its reservation ended before it was confirmed", func(t *testing.T) {
+		s := newShopWith(t, shoptest.WorldOptions{Keep: time.Nanosecond})
+		_, _, err := s.Create(t.Context(), order("o", "c-0001", item("p-0001", 1)))
+		require.Equal(t, codes.Aborted, fail.Code(err))
+		o, err := s.Order(t.Context(), "o")
+		require.NoError(t, err)
+		require.Equal(t, orders.Paid, o.Status)
+	})
+	_, err := newShop(t).GRPC().GetStatuses(t.Context(), &shopapi.GetStatusesRequest{Ids: make([]string, 501)})
+	require.Equal(t, codes.InvalidArgument, fail.Code(err))
 }
 
 func TestAClientThatGoesDoesNotStopItsOrder(t *testing.T) {
 	s := newShop(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	s.wire.after = func(call string) error {
-		if call == "Reserve" {
+	s.Wire.Decide(func(_, step string, _ int) shoptest.Fate {
+		if step == "Charge" {
 			cancel()
 		}
-		return nil
-	}
+		return shoptest.Done
+	})
 	_, _, err := s.Create(ctx, order("o", "c-0001", item("p-0001", 1)))
 	require.NoError(t, err)
 }
 
-func TestOrdersLeftPendingAreFinishedWithoutTheirClient(t *testing.T) {
+func TestOrdersLeftUnsettledAreFinishedWithoutTheirClient(t *testing.T) {
 	s := newShop(t)
-	s.wire.after = func(call string) error {
-		if call == "Charge" {
-			return errLost
-		}
-		return nil
-	}
+	s.lose("Charge", shoptest.LostAfter)
 	_, _, err := s.Create(t.Context(), order("paid", "c-0001", item("p-0001", 1)))
-	require.ErrorIs(t, err, errLost)
+	require.ErrorIs(t, err, shoptest.ErrLost)
 	_, _, err = s.Create(t.Context(), order("declined", "c-0050", item("p-0001", 1)))
-	require.ErrorIs(t, err, errLost)
-	s.wire.after = nil
-	orders.RecoverNow(t.Context(), s.Service)
-	for _, o := range s.orders.All() {
-		require.Equal(t, map[string]orders.Status{"paid": orders.Confirmed, "declined": orders.PaymentDeclined}[o.ID], o.Status)
+	require.ErrorIs(t, err, shoptest.ErrLost)
+	s.Wire.Decide(nil)
+	require.NoError(t, s.RecoverLeft(t.Context(), 0))
+	for id, o := range s.audit(t).Orders {
+		require.Equal(t, map[string]orders.Status{"paid": orders.Confirmed, "declined": orders.Cancelled}[id], o.Status)
 	}
 }
 
-// Whatever gets lost, and however many try at once: in the end every order has
-// stock and payment exactly as its status says, and no piece is sold twice.
-func TestNoOrderIsLostOrDoubledUnderRandomFailures(t *testing.T) {
-	for seed := range uint64(40) {
+// A pod tries its own failed orders again within seconds, and looks for those
+// of others only now and then.
+func TestAPodFinishesItsOwnOrdersSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t)
-		var mu sync.Mutex
-		r := rand.New(rand.NewPCG(seed, 7))
-		lose := func(string) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if r.Float64() < 0.25 {
-				return errLost
-			}
-			return nil
-		}
-		s.wire.before, s.wire.after = lose, lose
-		acknowledged := placeAtOnce(s)
-		s.wire.before, s.wire.after = nil, nil
-		orders.RecoverNow(t.Context(), s.Service)
-		checkLedger(t, s, acknowledged)
-	}
-}
-
-// placeAtOnce places 12 orders for unique items, each by two clients that give
-// up after three tries, and returns the ids that were confirmed to someone.
-func placeAtOnce(s *shop) []string {
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	var acknowledged []string
-	for n := range 24 {
-		all.Go(func() {
-			id := fmt.Sprintf("o-%d", n/2)
-			customer := []string{"c-0001", "c-0050", "c-0001"}[n/2%3]
-			for range 3 {
-				_, _, err := s.Create(context.Background(), order(id, customer, item("p-0040", 1), item("p-0001", 2)))
-				if err == nil {
-					mu.Lock()
-					acknowledged = append(acknowledged, id)
-					mu.Unlock()
-				}
-				if !errors.Is(err, errLost) {
-					return
-				}
-			}
-		})
-	}
-	all.Wait()
-	return acknowledged
-}
-
-func checkLedger(t *testing.T, s *shop, acknowledged []string) {
-	t.Helper()
-	sold := int64(0)
-	confirmed := map[string]bool{}
-	for _, o := range s.orders.All() {
-		paid, there := s.payments.Payment(o.ID)
-		held := s.inventory.Held(o.ID)
-		switch o.Status {
-		case orders.Confirmed:
-			confirmed[o.ID] = true
-			require.Equal(t, payments.Taken, paid.State, o.ID)
-			require.Equal(t, o.TotalCents, paid.AmountCents, o.ID)
-			require.Len(t, held, 2, o.ID)
-			sold++
-		case orders.PaymentDeclined:
-			require.Equal(t, payments.Declined, paid.State, o.ID)
-			require.Empty(t, held, o.ID)
-		case orders.OutOfStock:
-			require.False(t, there, o.ID)
-			require.Empty(t, held, o.ID)
-		default:
-			t.Fatalf("order %s is %s", o.ID, o.Status)
-		}
-	}
-	stock, _, _ := s.inventory.Stock(t.Context(), "p-0040")
-	require.Equal(t, 5-sold, stock.Stock)
-	require.LessOrEqual(t, sold, int64(5))
-	for _, id := range slices.Compact(acknowledged) {
-		require.True(t, confirmed[id], "%s was acknowledged", id)
-	}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go s.Recover(ctx)
+		s.lose("Reserve", shoptest.LostBefore)
+		_, _, err := s.Create(t.Context(), order("o", "c-0001", item("p-0001", 1)))
+		require.ErrorIs(t, err, shoptest.ErrLost)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 2, s.Wire.Count("Reserve"), "the second try failed, too")
+		s.Wire.Decide(nil)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		o, err := s.Order(t.Context(), "o")
+		require.NoError(t, err)
+		require.Equal(t, orders.Confirmed, o.Status)
+		require.Zero(t, s.Wire.Count("orders.Claim"))
+		time.Sleep(10 * time.Minute)
+		require.InDelta(t, 10*60/37, s.Wire.Count("orders.Claim"), 4, "an idle pod looks every 30 to 45 s")
+	})
 }

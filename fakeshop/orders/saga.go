@@ -5,191 +5,194 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 
 	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 )
 
-// findOrPrice returns the order that the id already has, or else the customer,
-// with the order priced. It asks for both at once: nearly every order is new,
-// and should not wait for the answer that it is.
-func (s *Service) findOrPrice(ctx context.Context, wanted *Order) (*Order, *shopapi.Customer, error) {
-	pricing, stop := context.WithCancel(ctx)
-	defer stop()
-	var customer *shopapi.Customer
-	var priceErr error
-	priced := make(chan struct{})
-	go func() {
-		defer close(priced)
-		customer, priceErr = s.price(pricing, wanted)
-	}()
-	found, err := s.store.Order(ctx, wanted.ID)
-	if err != nil || found != nil {
-		stop()
-		<-priced // it writes to wanted
-		return found, nil, err
-	}
-	<-priced
-	return nil, customer, priceErr
-}
-
-// price asks who buys and what it costs, and fills the order's prices.
-func (s *Service) price(ctx context.Context, o *Order) (*shopapi.Customer, error) {
-	var customer *shopapi.GetCustomerResponse
-	var products *shopapi.GetProductsResponse
-	both, bctx := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
-		customer, err = s.peers.Customers.GetCustomer(bctx, &shopapi.GetCustomerRequest{Id: o.CustomerID})
-		return err
-	})
-	both.Go(func() (err error) {
-		ids := make([]string, len(o.Items))
-		for i, item := range o.Items {
-			ids[i] = item.ProductID
-		}
-		products, err = s.peers.Catalog.GetProducts(bctx, &shopapi.GetProductsRequest{Ids: ids})
-		return err
-	})
-	if err := both.Wait(); err != nil {
-		return nil, err
-	}
-	prices := map[string]int64{}
-	for _, p := range products.GetProducts() {
-		prices[p.GetId()] = p.GetPriceCents()
-	}
-	o.TotalCents = 0
-	for i, item := range o.Items {
-		cents, known := prices[item.ProductID]
-		if !known {
-			return nil, fail.New(codes.NotFound, "product_not_found", "there is no product %q", item.ProductID)
-		}
-		o.Items[i].UnitCents = cents
-		o.TotalCents += cents * int64(item.Quantity)
-	}
-	return customer.GetCustomer(), nil
-}
-
 // settle brings an order to its end, from wherever it stands, and answers for
 // it. The client may go; the order is finished all the same.
 func (s *Service) settle(ctx context.Context, o *Order, card string, created bool) (*Order, bool, error) {
-	if o.Status == Pending {
+	if !o.Status.Settled() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 		defer cancel()
-		status, err := s.run(ctx, o, card)
-		if err != nil {
+		if err := s.run(ctx, o, card); err != nil {
+			s.later(o.ID)
 			return nil, false, err
 		}
-		o.Status = status
 	}
-	switch o.Status {
-	case OutOfStock:
-		return nil, false, fail.New(codes.FailedPrecondition, "out_of_stock", "order %s: not enough in stock", o.ID)
-	case PaymentDeclined:
-		return nil, false, fail.New(codes.FailedPrecondition, "payment_declined", "order %s: the payment was declined", o.ID)
+	if o.Status == Cancelled {
+		return nil, false, fail.New(codes.FailedPrecondition, string(o.Reason), "order %s: %s", o.ID, reasons[o.Reason])
 	}
 	return o, created, nil
 }
 
-// run does the steps of a pending order. A step that was done before answers
-// as it did then, so that what follows is the same each time:
+var reasons = map[Reason]string{
+	OutOfStock:         "not enough in stock",
+	PaymentDeclined:    "the payment was declined",
+	ReservationExpired: "it was held up until its stock was gone",
+	PaymentUnresolved:  "the payment could not be resolved",
+}
+
+// rounds is how often an order begins again whose reservation ended before it
+// was confirmed.
+const rounds = 3
+
+// run does the steps of an order that is not settled. A step that was done
+// before answers as it did then, so that what follows is the same each time:
 //
-//	reserve: refused           → out_of_stock
-//	reserve: released          → payment_declined, for nothing else releases
-//	charge: declined → release → payment_declined
+//	reserve: refused           → cancelled, out of stock
+//	reserve: expired           → refund → cancelled, expired
+//	reserve: released          → refund → cancelled, as the payment says
+//	charge: declined → release → cancelled, declined
 //	charge: taken              → confirmed
-func (s *Service) run(ctx context.Context, o *Order, card string) (Status, error) {
-	reserved, err := s.peers.Inventory.Reserve(ctx, &shopapi.ReserveRequest{OrderId: o.ID, Items: itemsToAPI(o.Items)})
-	if err != nil {
-		return "", err
+//
+// Before anything is undone that another pod may just be about to confirm, it
+// is decided in the order itself that it will be cancelled.
+func (s *Service) run(ctx context.Context, o *Order, card string) error {
+	for range rounds {
+		if o.Cancelling != "" {
+			return s.undo(ctx, o, o.Cancelling)
+		}
+		reserved, err := s.peers.Inventory.Reserve(ctx, &shopapi.ReserveRequest{OrderId: o.ID, Items: itemsToAPI(o.Items)})
+		if err != nil {
+			return err
+		}
+		switch reserved.GetState() {
+		case shopapi.ReservationState_RESERVATION_STATE_RESERVED, shopapi.ReservationState_RESERVATION_STATE_COMMITTED:
+		case shopapi.ReservationState_RESERVATION_STATE_REFUSED:
+			s.log.Debug("out of stock", "order", o.ID, "products", strings.Join(reserved.GetShortOf(), " "))
+			return s.finish(ctx, o, Outcome{Status: Cancelled, Reason: OutOfStock})
+		case shopapi.ReservationState_RESERVATION_STATE_EXPIRED:
+			return s.undo(ctx, o, ReservationExpired)
+		case shopapi.ReservationState_RESERVATION_STATE_RELEASED:
+			return s.undo(ctx, o, PaymentUnresolved)
+		default:
+			return fail.New(codes.Internal, "", "reserving for order %s: unexpected state %s", o.ID, reserved.GetState())
+		}
+		state, err := s.charge(ctx, o, card)
+		if err != nil {
+			return err
+		}
+		switch state {
+		case shopapi.PaymentState_PAYMENT_STATE_TAKEN:
+		case shopapi.PaymentState_PAYMENT_STATE_DECLINED:
+			return s.release(ctx, o, PaymentDeclined)
+		default: // refunded, or given up
+			return s.undo(ctx, o, PaymentUnresolved)
+		}
+		err = s.finish(ctx, o, Outcome{Status: Confirmed, HeldUntil: heldUntil(reserved)})
+		if err != nil || o.Status.Settled() {
+			return err
+		}
+		// The stock was kept no longer, or somebody decided to cancel. That it is
+		// paid must be seen whatever comes.
+		if err := s.store.Advance(ctx, o.ID, Paid); err != nil {
+			return err
+		}
 	}
-	switch reserved.GetState() {
-	case shopapi.ReservationState_RESERVATION_STATE_RESERVED:
-	case shopapi.ReservationState_RESERVATION_STATE_REFUSED:
-		s.log.Debug("out of stock", "order", o.ID, "products", strings.Join(reserved.GetShortOf(), " "))
-		return s.finish(ctx, o, OutOfStock)
-	case shopapi.ReservationState_RESERVATION_STATE_RELEASED:
-		return s.finish(ctx, o, PaymentDeclined)
-	default:
-		return "", fail.New(codes.Internal, "", "reserving for order %s: unexpected state %s", o.ID, reserved.GetState())
+	return fail.New(codes.Aborted, "", "order %s: its reservation ends before it can be confirmed", o.ID)
+}
+
+// heldUntil is far away for what is sold already.
+func heldUntil(r *shopapi.ReserveResponse) time.Time {
+	if r.GetState() == shopapi.ReservationState_RESERVATION_STATE_COMMITTED {
+		return time.Now().Add(24 * time.Hour)
 	}
+	return time.UnixMicro(r.GetHeldUntilUnixUs())
+}
+
+// seenAfter is how long a payment takes before it is noted that the order is
+// reserved. Most are settled sooner, and nobody sees them on their way.
+const seenAfter = 30 * time.Millisecond
+
+// charge takes the payment. When that takes long, or fails, it is noted that the
+// order is reserved. A payment that cannot be resolved although the order is old
+// is given up: UNSPECIFIED.
+func (s *Service) charge(ctx context.Context, o *Order, card string) (shopapi.PaymentState, error) {
+	noted := make(chan error, 1)
+	note := func() { noted <- s.store.Advance(ctx, o.ID, Reserved) }
+	slow := time.AfterFunc(seenAfter, note)
+	state, err := s.pay(ctx, o, card)
+	if slow.Stop() {
+		if err == nil {
+			return state, nil
+		}
+		note()
+	}
+	noteErr := <-noted
+	if err == nil {
+		return state, noteErr
+	}
+	if time.Since(o.CreatedAt) <= s.giveUp {
+		return 0, err
+	}
+	s.log.Warn("giving up an order whose payment cannot be resolved", "order", o.ID, "error", err)
+	return shopapi.PaymentState_PAYMENT_STATE_UNSPECIFIED, nil
+}
+
+func (s *Service) pay(ctx context.Context, o *Order, card string) (shopapi.PaymentState, error) {
 	if card == "" {
 		customer, err := s.peers.Customers.GetCustomer(ctx, &shopapi.GetCustomerRequest{Id: o.CustomerID})
 		if err != nil {
-			return "", err
+			return 0, err
 		}
 		card = customer.GetCustomer().GetCardReference()
 	}
 	paid, err := s.peers.Payments.Charge(ctx, &shopapi.ChargeRequest{OrderId: o.ID, AmountCents: o.TotalCents, CardReference: card})
+	if err == nil && paid.GetState() == shopapi.PaymentState_PAYMENT_STATE_UNSPECIFIED {
+		err = fail.New(codes.Internal, "", "charging order %s: unexpected state %s", o.ID, paid.GetState())
+	}
+	return paid.GetState(), err
+}
+
+// undo cancels an order whose payment may have been taken: the decision first,
+// then the money, then the stock.
+func (s *Service) undo(ctx context.Context, o *Order, why Reason) error {
+	if err := s.store.Decide(ctx, o, why); err != nil || o.Status.Settled() {
+		return err
+	}
+	back, err := s.peers.Payments.Refund(ctx, &shopapi.RefundRequest{OrderId: o.ID})
 	if err != nil {
-		return "", err
+		return err
 	}
-	switch paid.GetState() {
-	case shopapi.PaymentState_PAYMENT_STATE_TAKEN:
-		return s.finish(ctx, o, Confirmed)
-	case shopapi.PaymentState_PAYMENT_STATE_DECLINED:
-		if _, err := s.peers.Inventory.Release(ctx, &shopapi.ReleaseRequest{OrderId: o.ID}); err != nil {
-			return "", err
-		}
-		return s.finish(ctx, o, PaymentDeclined)
+	why = o.Cancelling
+	if back.GetState() == shopapi.PaymentState_PAYMENT_STATE_DECLINED {
+		why = PaymentDeclined // which was all there was to it
 	}
-	return "", fail.New(codes.Internal, "", "charging order %s: unexpected state %s", o.ID, paid.GetState())
+	return s.release(ctx, o, why)
 }
 
-// finish writes the end of an order and tells analytics.
-func (s *Service) finish(ctx context.Context, o *Order, status Status) (Status, error) {
-	settled, err := s.store.Settle(ctx, o.ID, status)
-	if err != nil {
-		return "", err
+// release cancels an order of which no money is kept.
+func (s *Service) release(ctx context.Context, o *Order, why Reason) error {
+	if _, err := s.peers.Inventory.Release(ctx, &shopapi.ReleaseRequest{OrderId: o.ID}); err != nil {
+		return err
 	}
-	s.events.Note("order."+string(settled), o.ID)
-	return settled, nil
+	return s.finish(ctx, o, Outcome{Status: Cancelled, Reason: why})
 }
 
-// How orders that a pod left behind are looked for.
-const (
-	recoverEvery = 5 * time.Second
-	leftFor      = 15 * time.Second // well over settleWithin
-	recoverLimit = 10
-)
-
-// Recover finishes orders left pending by pods that died or calls that failed,
-// until ctx ends.
-func (s *Service) Recover(ctx context.Context) {
-	tick := time.NewTicker(recoverEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.recoverSome(ctx)
-		}
+// finish writes the end of an order, with what others are to be told of it.
+func (s *Service) finish(ctx context.Context, o *Order, end Outcome) error {
+	end.Event = eventOf(o, end)
+	mine, err := s.store.Settle(ctx, o, end)
+	if mine {
+		s.teller.Tell(end.Event)
 	}
+	return err
 }
 
-func (s *Service) recoverSome(ctx context.Context) {
-	left, err := s.store.Claim(ctx, leftFor, recoverLimit)
-	if err != nil {
-		if ctx.Err() == nil {
-			s.log.Warn("looking for orders left pending", "error", err)
-		}
-		return
+func eventOf(o *Order, end Outcome) Event {
+	word := string(end.Reason)
+	if end.Status == Confirmed {
+		word = string(Confirmed)
 	}
-	for _, o := range left {
-		s.finishLeft(ctx, o)
+	e := Event{Kind: "order." + word, OrderID: o.ID}
+	e.ID = e.Kind + ":" + o.ID
+	for _, item := range o.Items {
+		e.ProductIDs = append(e.ProductIDs, item.ProductID)
 	}
-}
-
-func (s *Service) finishLeft(ctx context.Context, o *Order) {
-	if _, _, err := s.settle(ctx, o, "", false); err != nil {
-		if f := fail.From(err); fail.IsFailure(f.Code) {
-			s.log.Warn("finishing an order left pending", "order", o.ID, "hop", f.Chain(Name), "error", err)
-			return
-		}
-	}
-	s.log.Info("finished an order left pending", "order", o.ID, "status", o.Status)
+	return e
 }
 
 func itemsToAPI(items []Item) []*shopapi.Item {

@@ -2,8 +2,12 @@ package recommend_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -42,8 +46,25 @@ func (fakeCatalog) GetProducts(_ context.Context, req *shopapi.GetProductsReques
 	return out, nil
 }
 
+type fakeAnalytics struct {
+	shopapi.AnalyticsServiceClient
+	asked atomic.Int32
+	err   error
+}
+
+func (f *fakeAnalytics) BoughtTogether(_ context.Context, req *shopapi.BoughtTogetherRequest, _ ...grpc.CallOption) (*shopapi.BoughtTogetherResponse, error) {
+	f.asked.Add(1)
+	return &shopapi.BoughtTogetherResponse{Products: []*shopapi.Companions{
+		{ProductId: "p-audio", With: []string{"p-2", "p-100"}}, {ProductId: "p-3", With: []string{"p-100", "p-101"}},
+	}}, f.err
+}
+
+func newService(store fakeStore, analytics *fakeAnalytics) *recommend.Service {
+	return recommend.New(store, recommend.Peers{Catalog: fakeCatalog{}, Customers: fakeCustomers{}, Analytics: analytics}, slog.New(slog.DiscardHandler))
+}
+
 func TestWhatACustomersSegmentLikesIsRecommended(t *testing.T) {
-	s := recommend.New(fakeStore{}, fakeCatalog{}, fakeCustomers{})
+	s := newService(fakeStore{}, &fakeAnalytics{})
 	out, err := s.GRPC().Recommend(t.Context(), &shopapi.RecommendRequest{CustomerId: "c-0001"})
 	require.NoError(t, err)
 	require.Len(t, out.GetProducts(), 6)
@@ -62,7 +83,44 @@ func TestWhatACustomersSegmentLikesIsRecommended(t *testing.T) {
 		require.Equal(t, want.status, w.Code, url)
 		require.Contains(t, w.Body.String(), want.body)
 	}
-	broken := recommend.New(fakeStore{err: fail.New(codes.Unavailable, "", "gone")}, fakeCatalog{}, fakeCustomers{})
+	broken := newService(fakeStore{err: fail.New(codes.Unavailable, "", "gone")}, &fakeAnalytics{})
 	_, err = broken.GRPC().Recommend(t.Context(), &shopapi.RecommendRequest{CustomerId: "c-0001"})
-	require.Equal(t, codes.Unavailable, fail.From(err).Code)
+	require.Equal(t, codes.Unavailable, fail.Code(err))
+	_, err = s.GRPC().Related(t.Context(), &shopapi.RelatedRequest{})
+	require.Equal(t, codes.InvalidArgument, fail.Code(err))
+}
+
+func TestWhatIsBoughtTogetherIsRecommended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		analytics := &fakeAnalytics{}
+		s := newService(fakeStore{}, analytics)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go s.Refresh(ctx)
+		related := func(id string) []string {
+			out, err := s.GRPC().Related(ctx, &shopapi.RelatedRequest{ProductId: id})
+			require.NoError(t, err)
+			synctest.Wait()
+			return out.GetProductIds()
+		}
+		require.Empty(t, related("p-audio"), "nobody waits for analytics")
+		require.Equal(t, []string{"p-2", "p-100"}, related("p-audio"))
+		require.Empty(t, related("p-9"))
+
+		out, err := s.GRPC().Recommend(ctx, &shopapi.RecommendRequest{CustomerId: "c-0001"})
+		require.NoError(t, err)
+		var ids []string
+		for _, p := range out.GetProducts() {
+			ids = append(ids, p.GetId())
+		}
+		require.Equal(t, []string{"p-audio", "p-100", "p-2", "p-3", "p-101", "p-4"}, ids)
+
+		require.Equal(t, int32(1), analytics.asked.Load())
+		time.Sleep(time.Hour)
+		require.Equal(t, int32(1), analytics.asked.Load(), "nobody asked")
+		analytics.err = fail.New(codes.Unavailable, "", "gone")
+		related("p-audio")
+		require.Equal(t, []string{"p-2", "p-100"}, related("p-audio"), "what is known stays")
+		require.Equal(t, int32(2), analytics.asked.Load())
+	})
 }

@@ -21,6 +21,9 @@ import (
 // BodyLimit is the most bytes a request body may have.
 const BodyLimit = 64 << 10
 
+// Raw is a body that is JSON already.
+type Raw []byte
+
 // Handler answers a request with a status and a value written as JSON, or with
 // an error that Edge writes.
 type Handler func(r *http.Request) (status int, body any, err error)
@@ -90,27 +93,37 @@ func (e Edge) Fail(w http.ResponseWriter, err error) {
 }
 
 func (e Edge) write(w http.ResponseWriter, status int, body any) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out)
-	enc.SetEscapeHTML(false) // nothing of this is HTML, and hops are written with ">"
-	if err := enc.Encode(body); err != nil {
-		http.Error(w, "the answer cannot be written as JSON", http.StatusInternalServerError)
-		return
+	raw, ready := body.(Raw)
+	if !ready {
+		var err error
+		if raw, err = Encode(body); err != nil {
+			http.Error(w, "the answer cannot be written as JSON", http.StatusInternalServerError)
+			return
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(out.Len()))
+	h.Set("Content-Length", strconv.Itoa(len(raw)))
 	h.Set(shopapi.PodHeader, e.Pod)
 	w.WriteHeader(status)
-	_, _ = w.Write(out.Bytes()) // a client that has gone is its own affair
+	_, _ = w.Write(raw) // a client that has gone is its own affair
+}
+
+// Encode writes a body as the edge does, with a line's end.
+func Encode(body any) (Raw, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // nothing of this is HTML, and hops are written with ">"
+	err := enc.Encode(body)
+	return out.Bytes(), err
 }
 
 // Status is the HTTP status that an error is answered with.
 func Status(f *fail.Error) int {
 	switch f.Reason {
-	case "out_of_stock":
+	case "out_of_stock", "reservation_expired":
 		return http.StatusConflict
-	case "payment_declined":
+	case "payment_declined", "payment_unresolved":
 		return http.StatusPaymentRequired
 	case "too_large":
 		return http.StatusRequestEntityTooLarge

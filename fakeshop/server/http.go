@@ -15,6 +15,8 @@ import (
 	"meshsim.dev/meshsim/fakeshop/fail"
 	"meshsim.dev/meshsim/fakeshop/rest"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
+	"meshsim.dev/meshsim/fakeshop/tracing"
 )
 
 // newHTTP makes the REST edge. Its idle timeout is longer than a load
@@ -23,7 +25,7 @@ func (s *server) newHTTP() *http.Server {
 	edge := rest.Edge{Service: s.cfg.Service, Pod: s.cfg.Pod}
 	mux := http.NewServeMux()
 	for pattern, h := range s.app.REST {
-		mux.Handle(pattern, edge.Handle(h))
+		mux.Handle(pattern, edge.Handle(s.behaving(h)))
 	}
 	mux.HandleFunc("GET /healthz", ok) // the load balancer asks here
 	return &http.Server{
@@ -37,15 +39,27 @@ func (s *server) newHTTP() *http.Server {
 	}
 }
 
+// behaving lets the service misbehave before it works on a request.
+func (s *server) behaving(h rest.Handler) rest.Handler {
+	return func(r *http.Request) (int, any, error) {
+		if err := s.cfg.Behaviour.Request(r.Context()); err != nil {
+			return 0, nil, err
+		}
+		return h(r)
+	}
+}
+
 // frame is around every REST request: deadline, count, drain, panics.
 func (s *server) frame(edge rest.Edge, mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begin := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), s.cfg.RequestTimeout)
+		ctx, way := hops.Begin(tracing.FromHTTP(r.Context(), r.Header))
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
 		defer cancel()
 		r = r.WithContext(ctx)
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK, way: way, self: s.self}
 		rec.Header().Set(shopapi.PodHeader, s.cfg.Pod)
+		rec.Header().Set(shopapi.VersionHeader, s.cfg.Version)
 		if s.phase.Load() == draining {
 			rec.Header().Set("Connection", "close")
 		}
@@ -56,7 +70,7 @@ func (s *server) frame(edge rest.Edge, mux *http.ServeMux) http.Handler {
 				edge.Fail(rec, fail.New(codes.Internal, "", "the service met a bug of its own"))
 			}
 			if rec.status >= 500 || rec.status == http.StatusForbidden {
-				s.cfg.Log.Warn("request failed", "route", route, "status", rec.status)
+				s.cfg.Log.Warn("request failed", "route", route, "status", rec.status, "trace", tracing.ID(ctx))
 			}
 			s.metrics.observe("http", route, strconv.Itoa(rec.status), time.Since(begin))
 		}()
@@ -70,14 +84,18 @@ func (s *server) frame(edge rest.Edge, mux *http.ServeMux) http.Handler {
 	})
 }
 
-// recorder remembers the status of an answer.
+// recorder remembers the status of an answer, and writes the request's way into
+// its header at the last moment.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	way    *hops.Record
+	self   hops.Self
 }
 
 func (r *recorder) WriteHeader(status int) {
 	r.status = status
+	r.Header().Set(shopapi.HopsHeader, r.way.Answer(r.self))
 	r.ResponseWriter.WriteHeader(status)
 }
 
@@ -110,24 +128,10 @@ func ok(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// readyz speaks for this pod alone: what other services do is no reason to
-// take it out of service.
 func (s *server) readyz(w http.ResponseWriter, r *http.Request) {
-	switch s.phase.Load() {
-	case starting:
-		http.Error(w, "starting", http.StatusServiceUnavailable)
+	if why := s.notReady(r.Context()); why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
 		return
-	case draining:
-		http.Error(w, "draining", http.StatusServiceUnavailable)
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), 900*time.Millisecond)
-	defer cancel()
-	if s.app.Ready != nil {
-		if err := s.app.Ready(ctx); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
-			return
-		}
 	}
 	ok(w, r)
 }

@@ -13,16 +13,17 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 }
 
-func newMetrics(service string) *metrics {
+func newMetrics(service, version string) *metrics {
+	labels := prometheus.Labels{"service": service, "version": version}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "shop_requests_total", Help: "Requests answered.",
-			ConstLabels: prometheus.Labels{"service": service},
+			ConstLabels: labels,
 		}, []string{"proto", "route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "shop_request_duration_seconds", Help: "Time from a request's arrival to its answer.",
-			ConstLabels: prometheus.Labels{"service": service},
+			ConstLabels: labels,
 			Buckets:     []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5},
 		}, []string{"proto", "route"}),
 	}

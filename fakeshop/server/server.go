@@ -16,13 +16,17 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"meshsim.dev/meshsim/fakeshop/behaviour"
 	"meshsim.dev/meshsim/fakeshop/rest"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 )
 
 // Config says who serves where, and how it ends.
 type Config struct {
 	Service string
 	Pod     string
+	Node    string // that the pod runs on
+	Version string // of the service: v1, v2, …
 	// Listen addresses ("host:port"). HTTP and EdgeGRPC are for outside
 	// clients and are opened only by services that have such routes.
 	HTTP, EdgeGRPC, GRPC, Admin string
@@ -34,7 +38,9 @@ type Config struct {
 	HardStop time.Duration
 	// RequestTimeout bounds a request from outside.
 	RequestTimeout time.Duration
-	Log            *slog.Logger
+	// Behaviour makes the service misbehave; nil is a good one.
+	Behaviour *behaviour.Behaviour
+	Log       *slog.Logger
 	// Listen opens a port; nil is TCP. Tests give their own.
 	Listen func(ctx context.Context, addr string) (net.Listener, error)
 }
@@ -68,6 +74,7 @@ const (
 
 type server struct {
 	cfg     Config
+	self    hops.Self
 	app     *App
 	phase   atomic.Int32
 	metrics *metrics
@@ -83,7 +90,7 @@ func newServing(cfg Config) *server {
 	if cfg.RequestTimeout <= 0 {
 		cfg.RequestTimeout = 4 * time.Second
 	}
-	return &server{cfg: cfg, metrics: newMetrics(cfg.Service)}
+	return &server{cfg: cfg, self: hops.NewSelf(cfg.Service, cfg.Pod, cfg.Node, cfg.Version), metrics: newMetrics(cfg.Service, cfg.Version)}
 }
 
 // Run serves until ctx ends and everything is drained. The admin port is open
@@ -106,6 +113,10 @@ func Run(ctx context.Context, cfg Config, start Start) error {
 		return fmt.Errorf("starting %s: %w", cfg.Service, err)
 	}
 	s.app = app
+	if err := cfg.Behaviour.Start(ctx); err != nil { // told to stop meanwhile
+		s.close()
+		return nil
+	}
 	failed := make(chan error, 1)
 	if err := s.open(ctx, &serve, failed); err != nil {
 		s.cut()
@@ -113,7 +124,7 @@ func Run(ctx context.Context, cfg Config, start Start) error {
 		return err
 	}
 	s.phase.Store(serving)
-	cfg.Log.Info("serving", "service", cfg.Service, "pod", cfg.Pod)
+	cfg.Log.Info("serving", "service", cfg.Service, "version", cfg.Version, "pod", cfg.Pod, "node", cfg.Node)
 
 	select {
 	case <-ctx.Done():

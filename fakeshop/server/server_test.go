@@ -64,7 +64,7 @@ func (r *running) port(name string) string {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // run serves get as a service, by REST under /stock/{id} and by gRPC.
-func run(t *testing.T, name string, change func(*server.Config), get func(context.Context, string) (int64, error)) *running {
+func run(t testing.TB, name string, change func(*server.Config), get func(context.Context, string) (int64, error)) *running {
 	t.Helper()
 	r := &running{ports: map[string]string{}, done: make(chan error, 1)}
 	app := &server.App{
@@ -85,7 +85,7 @@ func run(t *testing.T, name string, change func(*server.Config), get func(contex
 	return r
 }
 
-func (r *running) start(t *testing.T, name string, change func(*server.Config), start server.Start) {
+func (r *running) start(t testing.TB, name string, change func(*server.Config), start server.Start) {
 	t.Helper()
 	cfg := server.Config{Service: name, Pod: name + "-0", HTTP: "http", EdgeGRPC: "edge", GRPC: "grpc", Admin: "admin",
 		Drain: 150 * time.Millisecond, HardStop: 3 * time.Second, Log: quiet(),
@@ -275,6 +275,10 @@ func TestWhatCannotBeServedIsAnError(t *testing.T) {
 	err = server.Run(t.Context(), server.Config{Service: "s", Admin: "127.0.0.1:0", Log: quiet()},
 		func(context.Context, prometheus.Registerer) (*server.App, error) { return nil, errors.New("no") })
 	require.EqualError(t, err, "starting s: no")
+}
+
+func dialer(behind *running, retries int) peer.Dialer {
+	return peer.Dialer{Retries: retries, Targets: map[string]string{"inventory-management": behind.port("grpc")}}
 }
 
 // front is a service that asks the one behind it.

@@ -23,9 +23,10 @@ const (
 
 type RecordRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	EventId       string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"` // chosen by the sender; empty: one is made
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                      // letters, digits, "_", "." and "-"
-	Subject       string                 `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`                // what it happened to, such as an order id
+	EventId       string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`          // chosen by the sender; empty: one is made
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                               // letters, digits, "_", "." and "-"
+	Subject       string                 `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`                         // what it happened to, such as an order id
+	ProductIds    []string               `protobuf:"bytes,4,rep,name=product_ids,json=productIds,proto3" json:"product_ids,omitempty"` // that it was about, at most 20
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -81,6 +82,13 @@ func (x *RecordRequest) GetSubject() string {
 	return ""
 }
 
+func (x *RecordRequest) GetProductIds() []string {
+	if x != nil {
+		return x.ProductIds
+	}
+	return nil
+}
+
 type RecordResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	EventId       string                 `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
@@ -125,19 +133,264 @@ func (x *RecordResponse) GetEventId() string {
 	return ""
 }
 
+type RecordAllRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*RecordRequest       `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"` // at most 500
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAllRequest) Reset() {
+	*x = RecordAllRequest{}
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAllRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordAllRequest) ProtoMessage() {}
+
+func (x *RecordAllRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAllRequest.ProtoReflect.Descriptor instead.
+func (*RecordAllRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_analytics_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RecordAllRequest) GetEvents() []*RecordRequest {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+type RecordAllResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recorded      int32                  `protobuf:"varint,1,opt,name=recorded,proto3" json:"recorded,omitempty"` // the others were known
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordAllResponse) Reset() {
+	*x = RecordAllResponse{}
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordAllResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordAllResponse) ProtoMessage() {}
+
+func (x *RecordAllResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordAllResponse.ProtoReflect.Descriptor instead.
+func (*RecordAllResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_analytics_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RecordAllResponse) GetRecorded() int32 {
+	if x != nil {
+		return x.Recorded
+	}
+	return 0
+}
+
+type BoughtTogetherRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Most          int32                  `protobuf:"varint,1,opt,name=most,proto3" json:"most,omitempty"` // companions of a product, 1 to 50
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BoughtTogetherRequest) Reset() {
+	*x = BoughtTogetherRequest{}
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BoughtTogetherRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BoughtTogetherRequest) ProtoMessage() {}
+
+func (x *BoughtTogetherRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BoughtTogetherRequest.ProtoReflect.Descriptor instead.
+func (*BoughtTogetherRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_analytics_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *BoughtTogetherRequest) GetMost() int32 {
+	if x != nil {
+		return x.Most
+	}
+	return 0
+}
+
+type BoughtTogetherResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Products      []*Companions          `protobuf:"bytes,1,rep,name=products,proto3" json:"products,omitempty"` // by product id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BoughtTogetherResponse) Reset() {
+	*x = BoughtTogetherResponse{}
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BoughtTogetherResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BoughtTogetherResponse) ProtoMessage() {}
+
+func (x *BoughtTogetherResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BoughtTogetherResponse.ProtoReflect.Descriptor instead.
+func (*BoughtTogetherResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_analytics_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BoughtTogetherResponse) GetProducts() []*Companions {
+	if x != nil {
+		return x.Products
+	}
+	return nil
+}
+
+type Companions struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	With          []string               `protobuf:"bytes,2,rep,name=with,proto3" json:"with,omitempty"` // best first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Companions) Reset() {
+	*x = Companions{}
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Companions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Companions) ProtoMessage() {}
+
+func (x *Companions) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_analytics_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Companions.ProtoReflect.Descriptor instead.
+func (*Companions) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_analytics_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Companions) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+func (x *Companions) GetWith() []string {
+	if x != nil {
+		return x.With
+	}
+	return nil
+}
+
 var File_fakeshop_shopapi_analytics_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_analytics_proto_rawDesc = "" +
 	"\n" +
-	" fakeshop/shopapi/analytics.proto\x12\ashop.v1\"X\n" +
+	" fakeshop/shopapi/analytics.proto\x12\ashop.v1\"y\n" +
 	"\rRecordRequest\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
-	"\asubject\x18\x03 \x01(\tR\asubject\"+\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12\x1f\n" +
+	"\vproduct_ids\x18\x04 \x03(\tR\n" +
+	"productIds\"+\n" +
 	"\x0eRecordResponse\x12\x19\n" +
-	"\bevent_id\x18\x01 \x01(\tR\aeventId2M\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\"B\n" +
+	"\x10RecordAllRequest\x12.\n" +
+	"\x06events\x18\x01 \x03(\v2\x16.shop.v1.RecordRequestR\x06events\"/\n" +
+	"\x11RecordAllResponse\x12\x1a\n" +
+	"\brecorded\x18\x01 \x01(\x05R\brecorded\"+\n" +
+	"\x15BoughtTogetherRequest\x12\x12\n" +
+	"\x04most\x18\x01 \x01(\x05R\x04most\"I\n" +
+	"\x16BoughtTogetherResponse\x12/\n" +
+	"\bproducts\x18\x01 \x03(\v2\x13.shop.v1.CompanionsR\bproducts\"?\n" +
+	"\n" +
+	"Companions\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tR\tproductId\x12\x12\n" +
+	"\x04with\x18\x02 \x03(\tR\x04with2\xee\x01\n" +
 	"\x10AnalyticsService\x129\n" +
-	"\x06Record\x12\x16.shop.v1.RecordRequest\x1a\x17.shop.v1.RecordResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\x06Record\x12\x16.shop.v1.RecordRequest\x1a\x17.shop.v1.RecordResponse\x12G\n" +
+	"\tRecordAll\x12\x19.shop.v1.RecordAllRequest\x1a\x1a.shop.v1.RecordAllResponse\"\x03\x90\x02\x02\x12V\n" +
+	"\x0eBoughtTogether\x12\x1e.shop.v1.BoughtTogetherRequest\x1a\x1f.shop.v1.BoughtTogetherResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_analytics_proto_rawDescOnce sync.Once
@@ -151,19 +404,30 @@ func file_fakeshop_shopapi_analytics_proto_rawDescGZIP() []byte {
 	return file_fakeshop_shopapi_analytics_proto_rawDescData
 }
 
-var file_fakeshop_shopapi_analytics_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_fakeshop_shopapi_analytics_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_fakeshop_shopapi_analytics_proto_goTypes = []any{
-	(*RecordRequest)(nil),  // 0: shop.v1.RecordRequest
-	(*RecordResponse)(nil), // 1: shop.v1.RecordResponse
+	(*RecordRequest)(nil),          // 0: shop.v1.RecordRequest
+	(*RecordResponse)(nil),         // 1: shop.v1.RecordResponse
+	(*RecordAllRequest)(nil),       // 2: shop.v1.RecordAllRequest
+	(*RecordAllResponse)(nil),      // 3: shop.v1.RecordAllResponse
+	(*BoughtTogetherRequest)(nil),  // 4: shop.v1.BoughtTogetherRequest
+	(*BoughtTogetherResponse)(nil), // 5: shop.v1.BoughtTogetherResponse
+	(*Companions)(nil),             // 6: shop.v1.Companions
 }
 var file_fakeshop_shopapi_analytics_proto_depIdxs = []int32{
-	0, // 0: shop.v1.AnalyticsService.Record:input_type -> shop.v1.RecordRequest
-	1, // 1: shop.v1.AnalyticsService.Record:output_type -> shop.v1.RecordResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0, // 0: shop.v1.RecordAllRequest.events:type_name -> shop.v1.RecordRequest
+	6, // 1: shop.v1.BoughtTogetherResponse.products:type_name -> shop.v1.Companions
+	0, // 2: shop.v1.AnalyticsService.Record:input_type -> shop.v1.RecordRequest
+	2, // 3: shop.v1.AnalyticsService.RecordAll:input_type -> shop.v1.RecordAllRequest
+	4, // 4: shop.v1.AnalyticsService.BoughtTogether:input_type -> shop.v1.BoughtTogetherRequest
+	1, // 5: shop.v1.AnalyticsService.Record:output_type -> shop.v1.RecordResponse
+	3, // 6: shop.v1.AnalyticsService.RecordAll:output_type -> shop.v1.RecordAllResponse
+	5, // 7: shop.v1.AnalyticsService.BoughtTogether:output_type -> shop.v1.BoughtTogetherResponse
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_fakeshop_shopapi_analytics_proto_init() }
@@ -177,7 +441,7 @@ func file_fakeshop_shopapi_analytics_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_analytics_proto_rawDesc), len(file_fakeshop_shopapi_analytics_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AnalyticsService_Record_FullMethodName = "/shop.v1.AnalyticsService/Record"
+	AnalyticsService_Record_FullMethodName         = "/shop.v1.AnalyticsService/Record"
+	AnalyticsService_RecordAll_FullMethodName      = "/shop.v1.AnalyticsService/RecordAll"
+	AnalyticsService_BoughtTogether_FullMethodName = "/shop.v1.AnalyticsService/BoughtTogether"
 )
 
 // AnalyticsServiceClient is the client API for AnalyticsService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// AnalyticsService keeps what happened in the shop.
+// AnalyticsService keeps what happened in the shop. Senders repeat an event
+// until it is taken; it counts once.
 type AnalyticsServiceClient interface {
 	// Record keeps an event once: one with a known id is accepted and dropped.
 	Record(ctx context.Context, in *RecordRequest, opts ...grpc.CallOption) (*RecordResponse, error)
+	// RecordAll is Record for many, all of which have an id.
+	RecordAll(ctx context.Context, in *RecordAllRequest, opts ...grpc.CallOption) (*RecordAllResponse, error)
+	// BoughtTogether tells which products are bought in one order, from all
+	// orders that were confirmed.
+	BoughtTogether(ctx context.Context, in *BoughtTogetherRequest, opts ...grpc.CallOption) (*BoughtTogetherResponse, error)
 }
 
 type analyticsServiceClient struct {
@@ -50,14 +58,40 @@ func (c *analyticsServiceClient) Record(ctx context.Context, in *RecordRequest, 
 	return out, nil
 }
 
+func (c *analyticsServiceClient) RecordAll(ctx context.Context, in *RecordAllRequest, opts ...grpc.CallOption) (*RecordAllResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecordAllResponse)
+	err := c.cc.Invoke(ctx, AnalyticsService_RecordAll_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *analyticsServiceClient) BoughtTogether(ctx context.Context, in *BoughtTogetherRequest, opts ...grpc.CallOption) (*BoughtTogetherResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BoughtTogetherResponse)
+	err := c.cc.Invoke(ctx, AnalyticsService_BoughtTogether_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AnalyticsServiceServer is the server API for AnalyticsService service.
 // All implementations must embed UnimplementedAnalyticsServiceServer
 // for forward compatibility.
 //
-// AnalyticsService keeps what happened in the shop.
+// AnalyticsService keeps what happened in the shop. Senders repeat an event
+// until it is taken; it counts once.
 type AnalyticsServiceServer interface {
 	// Record keeps an event once: one with a known id is accepted and dropped.
 	Record(context.Context, *RecordRequest) (*RecordResponse, error)
+	// RecordAll is Record for many, all of which have an id.
+	RecordAll(context.Context, *RecordAllRequest) (*RecordAllResponse, error)
+	// BoughtTogether tells which products are bought in one order, from all
+	// orders that were confirmed.
+	BoughtTogether(context.Context, *BoughtTogetherRequest) (*BoughtTogetherResponse, error)
 	mustEmbedUnimplementedAnalyticsServiceServer()
 }
 
@@ -70,6 +104,12 @@ type UnimplementedAnalyticsServiceServer struct{}
 
 func (UnimplementedAnalyticsServiceServer) Record(context.Context, *RecordRequest) (*RecordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Record not implemented")
+}
+func (UnimplementedAnalyticsServiceServer) RecordAll(context.Context, *RecordAllRequest) (*RecordAllResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecordAll not implemented")
+}
+func (UnimplementedAnalyticsServiceServer) BoughtTogether(context.Context, *BoughtTogetherRequest) (*BoughtTogetherResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BoughtTogether not implemented")
 }
 func (UnimplementedAnalyticsServiceServer) mustEmbedUnimplementedAnalyticsServiceServer() {}
 func (UnimplementedAnalyticsServiceServer) testEmbeddedByValue()                          {}
@@ -110,6 +150,42 @@ func _AnalyticsService_Record_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AnalyticsService_RecordAll_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecordAllRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AnalyticsServiceServer).RecordAll(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AnalyticsService_RecordAll_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AnalyticsServiceServer).RecordAll(ctx, req.(*RecordAllRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AnalyticsService_BoughtTogether_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BoughtTogetherRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AnalyticsServiceServer).BoughtTogether(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AnalyticsService_BoughtTogether_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AnalyticsServiceServer).BoughtTogether(ctx, req.(*BoughtTogetherRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AnalyticsService_ServiceDesc is the grpc.ServiceDesc for AnalyticsService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +196,14 @@ var AnalyticsService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Record",
 			Handler:    _AnalyticsService_Record_Handler,
+		},
+		{
+			MethodName: "RecordAll",
+			Handler:    _AnalyticsService_RecordAll_Handler,
+		},
+		{
+			MethodName: "BoughtTogether",
+			Handler:    _AnalyticsService_BoughtTogether_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

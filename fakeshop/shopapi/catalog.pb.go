@@ -23,13 +23,16 @@ const (
 
 type Product struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
-	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // p-0001 … p-0240
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // p-0001, p-0002, …
 	Name        string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Category    string                 `protobuf:"bytes,3,opt,name=category,proto3" json:"category,omitempty"`
 	Description string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
 	PriceCents  int64                  `protobuf:"varint,5,opt,name=price_cents,json=priceCents,proto3" json:"price_cents,omitempty"`
 	// What can be chosen when the product is configured; empty when it cannot be.
-	Options       []*ProductOption `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"`
+	Options []*ProductOption `protobuf:"bytes,6,rep,name=options,proto3" json:"options,omitempty"`
+	// The kind of thing that is configured, by which parts go together:
+	// keyboard, console or handheld; empty when it cannot be.
+	Model         string `protobuf:"bytes,7,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,10 +109,18 @@ func (x *Product) GetOptions() []*ProductOption {
 	return nil
 }
 
+func (x *Product) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
 type ProductOption struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Values        []*OptionValue         `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	Required      bool                   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"` // what is not, is chosen by the shop when the customer does not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -156,6 +167,13 @@ func (x *ProductOption) GetValues() []*OptionValue {
 		return x.Values
 	}
 	return nil
+}
+
+func (x *ProductOption) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
 }
 
 type OptionValue struct {
@@ -211,8 +229,11 @@ func (x *OptionValue) GetExtraCents() int64 {
 }
 
 type GetProductRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// With what a product's page shows beside it. A part that could not be had
+	// is missing; that is no error.
+	Page          bool `protobuf:"varint,2,opt,name=page,proto3" json:"page,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -254,9 +275,19 @@ func (x *GetProductRequest) GetId() string {
 	return ""
 }
 
+func (x *GetProductRequest) GetPage() bool {
+	if x != nil {
+		return x.Page
+	}
+	return false
+}
+
 type GetProductResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Product       *Product               `protobuf:"bytes,1,opt,name=product,proto3" json:"product,omitempty"`
+	Availability  *Availability          `protobuf:"bytes,2,opt,name=availability,proto3" json:"availability,omitempty"`         // of a page
+	GoesWith      []*Product             `protobuf:"bytes,3,rep,name=goes_with,json=goesWith,proto3" json:"goes_with,omitempty"` // of a page: at most 4
+	Missing       []string               `protobuf:"bytes,4,rep,name=missing,proto3" json:"missing,omitempty"`                   // of a page: availability, goes_with
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +329,79 @@ func (x *GetProductResponse) GetProduct() *Product {
 	return nil
 }
 
+func (x *GetProductResponse) GetAvailability() *Availability {
+	if x != nil {
+		return x.Availability
+	}
+	return nil
+}
+
+func (x *GetProductResponse) GetGoesWith() []*Product {
+	if x != nil {
+		return x.GoesWith
+	}
+	return nil
+}
+
+func (x *GetProductResponse) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
+type Availability struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stock         int64                  `protobuf:"varint,1,opt,name=stock,proto3" json:"stock,omitempty"`
+	Unique        bool                   `protobuf:"varint,2,opt,name=unique,proto3" json:"unique,omitempty"` // few of it were ever made
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Availability) Reset() {
+	*x = Availability{}
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Availability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Availability) ProtoMessage() {}
+
+func (x *Availability) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Availability.ProtoReflect.Descriptor instead.
+func (*Availability) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Availability) GetStock() int64 {
+	if x != nil {
+		return x.Stock
+	}
+	return 0
+}
+
+func (x *Availability) GetUnique() bool {
+	if x != nil {
+		return x.Unique
+	}
+	return false
+}
+
 type GetProductsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // at most 50
@@ -307,7 +411,7 @@ type GetProductsRequest struct {
 
 func (x *GetProductsRequest) Reset() {
 	*x = GetProductsRequest{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[5]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -319,7 +423,7 @@ func (x *GetProductsRequest) String() string {
 func (*GetProductsRequest) ProtoMessage() {}
 
 func (x *GetProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[5]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -332,7 +436,7 @@ func (x *GetProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductsRequest.ProtoReflect.Descriptor instead.
 func (*GetProductsRequest) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{5}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetProductsRequest) GetIds() []string {
@@ -351,7 +455,7 @@ type GetProductsResponse struct {
 
 func (x *GetProductsResponse) Reset() {
 	*x = GetProductsResponse{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[6]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +467,7 @@ func (x *GetProductsResponse) String() string {
 func (*GetProductsResponse) ProtoMessage() {}
 
 func (x *GetProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[6]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +480,7 @@ func (x *GetProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductsResponse.ProtoReflect.Descriptor instead.
 func (*GetProductsResponse) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{6}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetProductsResponse) GetProducts() []*Product {
@@ -395,7 +499,7 @@ type ListProductsRequest struct {
 
 func (x *ListProductsRequest) Reset() {
 	*x = ListProductsRequest{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[7]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +511,7 @@ func (x *ListProductsRequest) String() string {
 func (*ListProductsRequest) ProtoMessage() {}
 
 func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[7]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +524,7 @@ func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsRequest.ProtoReflect.Descriptor instead.
 func (*ListProductsRequest) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{7}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListProductsRequest) GetPage() int32 {
@@ -442,7 +546,7 @@ type ListProductsResponse struct {
 
 func (x *ListProductsResponse) Reset() {
 	*x = ListProductsResponse{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[8]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +558,7 @@ func (x *ListProductsResponse) String() string {
 func (*ListProductsResponse) ProtoMessage() {}
 
 func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[8]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +571,7 @@ func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsResponse.ProtoReflect.Descriptor instead.
 func (*ListProductsResponse) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{8}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListProductsResponse) GetProducts() []*Product {
@@ -507,7 +611,7 @@ type SearchProductsRequest struct {
 
 func (x *SearchProductsRequest) Reset() {
 	*x = SearchProductsRequest{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[9]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +623,7 @@ func (x *SearchProductsRequest) String() string {
 func (*SearchProductsRequest) ProtoMessage() {}
 
 func (x *SearchProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[9]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +636,7 @@ func (x *SearchProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchProductsRequest.ProtoReflect.Descriptor instead.
 func (*SearchProductsRequest) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{9}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SearchProductsRequest) GetQuery() string {
@@ -551,7 +655,7 @@ type SearchProductsResponse struct {
 
 func (x *SearchProductsResponse) Reset() {
 	*x = SearchProductsResponse{}
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[10]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +667,7 @@ func (x *SearchProductsResponse) String() string {
 func (*SearchProductsResponse) ProtoMessage() {}
 
 func (x *SearchProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[10]
+	mi := &file_fakeshop_shopapi_catalog_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +680,7 @@ func (x *SearchProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchProductsResponse.ProtoReflect.Descriptor instead.
 func (*SearchProductsResponse) Descriptor() ([]byte, []int) {
-	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{10}
+	return file_fakeshop_shopapi_catalog_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchProductsResponse) GetProducts() []*Product {
@@ -590,7 +694,7 @@ var File_fakeshop_shopapi_catalog_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_catalog_proto_rawDesc = "" +
 	"\n" +
-	"\x1efakeshop/shopapi/catalog.proto\x12\ashop.v1\"\xbe\x01\n" +
+	"\x1efakeshop/shopapi/catalog.proto\x12\ashop.v1\"\xd4\x01\n" +
 	"\aProduct\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
@@ -598,18 +702,27 @@ const file_fakeshop_shopapi_catalog_proto_rawDesc = "" +
 	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x1f\n" +
 	"\vprice_cents\x18\x05 \x01(\x03R\n" +
 	"priceCents\x120\n" +
-	"\aoptions\x18\x06 \x03(\v2\x16.shop.v1.ProductOptionR\aoptions\"Q\n" +
+	"\aoptions\x18\x06 \x03(\v2\x16.shop.v1.ProductOptionR\aoptions\x12\x14\n" +
+	"\x05model\x18\a \x01(\tR\x05model\"m\n" +
 	"\rProductOption\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
-	"\x06values\x18\x02 \x03(\v2\x14.shop.v1.OptionValueR\x06values\"B\n" +
+	"\x06values\x18\x02 \x03(\v2\x14.shop.v1.OptionValueR\x06values\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\"B\n" +
 	"\vOptionValue\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1f\n" +
 	"\vextra_cents\x18\x02 \x01(\x03R\n" +
-	"extraCents\"#\n" +
+	"extraCents\"7\n" +
 	"\x11GetProductRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"@\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04page\x18\x02 \x01(\bR\x04page\"\xc4\x01\n" +
 	"\x12GetProductResponse\x12*\n" +
-	"\aproduct\x18\x01 \x01(\v2\x10.shop.v1.ProductR\aproduct\"&\n" +
+	"\aproduct\x18\x01 \x01(\v2\x10.shop.v1.ProductR\aproduct\x129\n" +
+	"\favailability\x18\x02 \x01(\v2\x15.shop.v1.AvailabilityR\favailability\x12-\n" +
+	"\tgoes_with\x18\x03 \x03(\v2\x10.shop.v1.ProductR\bgoesWith\x12\x18\n" +
+	"\amissing\x18\x04 \x03(\tR\amissing\"<\n" +
+	"\fAvailability\x12\x14\n" +
+	"\x05stock\x18\x01 \x01(\x03R\x05stock\x12\x16\n" +
+	"\x06unique\x18\x02 \x01(\bR\x06unique\"&\n" +
 	"\x12GetProductsRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"C\n" +
 	"\x13GetProductsResponse\x12,\n" +
@@ -624,13 +737,13 @@ const file_fakeshop_shopapi_catalog_proto_rawDesc = "" +
 	"\x15SearchProductsRequest\x12\x14\n" +
 	"\x05query\x18\x01 \x01(\tR\x05query\"F\n" +
 	"\x16SearchProductsResponse\x12,\n" +
-	"\bproducts\x18\x01 \x03(\v2\x10.shop.v1.ProductR\bproducts2\xc1\x02\n" +
-	"\x0eProductCatalog\x12E\n" +
+	"\bproducts\x18\x01 \x03(\v2\x10.shop.v1.ProductR\bproducts2\xd5\x02\n" +
+	"\x0eProductCatalog\x12J\n" +
 	"\n" +
-	"GetProduct\x12\x1a.shop.v1.GetProductRequest\x1a\x1b.shop.v1.GetProductResponse\x12H\n" +
-	"\vGetProducts\x12\x1b.shop.v1.GetProductsRequest\x1a\x1c.shop.v1.GetProductsResponse\x12K\n" +
-	"\fListProducts\x12\x1c.shop.v1.ListProductsRequest\x1a\x1d.shop.v1.ListProductsResponse\x12Q\n" +
-	"\x0eSearchProducts\x12\x1e.shop.v1.SearchProductsRequest\x1a\x1f.shop.v1.SearchProductsResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"GetProduct\x12\x1a.shop.v1.GetProductRequest\x1a\x1b.shop.v1.GetProductResponse\"\x03\x90\x02\x01\x12M\n" +
+	"\vGetProducts\x12\x1b.shop.v1.GetProductsRequest\x1a\x1c.shop.v1.GetProductsResponse\"\x03\x90\x02\x01\x12P\n" +
+	"\fListProducts\x12\x1c.shop.v1.ListProductsRequest\x1a\x1d.shop.v1.ListProductsResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\x0eSearchProducts\x12\x1e.shop.v1.SearchProductsRequest\x1a\x1f.shop.v1.SearchProductsResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_catalog_proto_rawDescOnce sync.Once
@@ -644,40 +757,43 @@ func file_fakeshop_shopapi_catalog_proto_rawDescGZIP() []byte {
 	return file_fakeshop_shopapi_catalog_proto_rawDescData
 }
 
-var file_fakeshop_shopapi_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fakeshop_shopapi_catalog_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_fakeshop_shopapi_catalog_proto_goTypes = []any{
 	(*Product)(nil),                // 0: shop.v1.Product
 	(*ProductOption)(nil),          // 1: shop.v1.ProductOption
 	(*OptionValue)(nil),            // 2: shop.v1.OptionValue
 	(*GetProductRequest)(nil),      // 3: shop.v1.GetProductRequest
 	(*GetProductResponse)(nil),     // 4: shop.v1.GetProductResponse
-	(*GetProductsRequest)(nil),     // 5: shop.v1.GetProductsRequest
-	(*GetProductsResponse)(nil),    // 6: shop.v1.GetProductsResponse
-	(*ListProductsRequest)(nil),    // 7: shop.v1.ListProductsRequest
-	(*ListProductsResponse)(nil),   // 8: shop.v1.ListProductsResponse
-	(*SearchProductsRequest)(nil),  // 9: shop.v1.SearchProductsRequest
-	(*SearchProductsResponse)(nil), // 10: shop.v1.SearchProductsResponse
+	(*Availability)(nil),           // 5: shop.v1.Availability
+	(*GetProductsRequest)(nil),     // 6: shop.v1.GetProductsRequest
+	(*GetProductsResponse)(nil),    // 7: shop.v1.GetProductsResponse
+	(*ListProductsRequest)(nil),    // 8: shop.v1.ListProductsRequest
+	(*ListProductsResponse)(nil),   // 9: shop.v1.ListProductsResponse
+	(*SearchProductsRequest)(nil),  // 10: shop.v1.SearchProductsRequest
+	(*SearchProductsResponse)(nil), // 11: shop.v1.SearchProductsResponse
 }
 var file_fakeshop_shopapi_catalog_proto_depIdxs = []int32{
 	1,  // 0: shop.v1.Product.options:type_name -> shop.v1.ProductOption
 	2,  // 1: shop.v1.ProductOption.values:type_name -> shop.v1.OptionValue
 	0,  // 2: shop.v1.GetProductResponse.product:type_name -> shop.v1.Product
-	0,  // 3: shop.v1.GetProductsResponse.products:type_name -> shop.v1.Product
-	0,  // 4: shop.v1.ListProductsResponse.products:type_name -> shop.v1.Product
-	0,  // 5: shop.v1.SearchProductsResponse.products:type_name -> shop.v1.Product
-	3,  // 6: shop.v1.ProductCatalog.GetProduct:input_type -> shop.v1.GetProductRequest
-	5,  // 7: shop.v1.ProductCatalog.GetProducts:input_type -> shop.v1.GetProductsRequest
-	7,  // 8: shop.v1.ProductCatalog.ListProducts:input_type -> shop.v1.ListProductsRequest
-	9,  // 9: shop.v1.ProductCatalog.SearchProducts:input_type -> shop.v1.SearchProductsRequest
-	4,  // 10: shop.v1.ProductCatalog.GetProduct:output_type -> shop.v1.GetProductResponse
-	6,  // 11: shop.v1.ProductCatalog.GetProducts:output_type -> shop.v1.GetProductsResponse
-	8,  // 12: shop.v1.ProductCatalog.ListProducts:output_type -> shop.v1.ListProductsResponse
-	10, // 13: shop.v1.ProductCatalog.SearchProducts:output_type -> shop.v1.SearchProductsResponse
-	10, // [10:14] is the sub-list for method output_type
-	6,  // [6:10] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	5,  // 3: shop.v1.GetProductResponse.availability:type_name -> shop.v1.Availability
+	0,  // 4: shop.v1.GetProductResponse.goes_with:type_name -> shop.v1.Product
+	0,  // 5: shop.v1.GetProductsResponse.products:type_name -> shop.v1.Product
+	0,  // 6: shop.v1.ListProductsResponse.products:type_name -> shop.v1.Product
+	0,  // 7: shop.v1.SearchProductsResponse.products:type_name -> shop.v1.Product
+	3,  // 8: shop.v1.ProductCatalog.GetProduct:input_type -> shop.v1.GetProductRequest
+	6,  // 9: shop.v1.ProductCatalog.GetProducts:input_type -> shop.v1.GetProductsRequest
+	8,  // 10: shop.v1.ProductCatalog.ListProducts:input_type -> shop.v1.ListProductsRequest
+	10, // 11: shop.v1.ProductCatalog.SearchProducts:input_type -> shop.v1.SearchProductsRequest
+	4,  // 12: shop.v1.ProductCatalog.GetProduct:output_type -> shop.v1.GetProductResponse
+	7,  // 13: shop.v1.ProductCatalog.GetProducts:output_type -> shop.v1.GetProductsResponse
+	9,  // 14: shop.v1.ProductCatalog.ListProducts:output_type -> shop.v1.ListProductsResponse
+	11, // 15: shop.v1.ProductCatalog.SearchProducts:output_type -> shop.v1.SearchProductsResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_fakeshop_shopapi_catalog_proto_init() }
@@ -691,7 +807,7 @@ func file_fakeshop_shopapi_catalog_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_catalog_proto_rawDesc), len(file_fakeshop_shopapi_catalog_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,7 +30,11 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
-// SearchProducts are open to outside clients.
+// SearchProducts are open to outside clients. What can be chosen of a product
+// is told by GetProduct alone: lists leave out the options.
+//
+// Here and in the other services idempotency_level says what a caller may send
+// again when no answer came.
 type ProductCatalogClient interface {
 	// GetProduct answers NOT_FOUND for an unknown id.
 	GetProduct(ctx context.Context, in *GetProductRequest, opts ...grpc.CallOption) (*GetProductResponse, error)
@@ -95,7 +99,11 @@ func (c *productCatalogClient) SearchProducts(ctx context.Context, in *SearchPro
 // for forward compatibility.
 //
 // ProductCatalog tells what the shop sells. GetProduct, ListProducts and
-// SearchProducts are open to outside clients.
+// SearchProducts are open to outside clients. What can be chosen of a product
+// is told by GetProduct alone: lists leave out the options.
+//
+// Here and in the other services idempotency_level says what a caller may send
+// again when no answer came.
 type ProductCatalogServer interface {
 	// GetProduct answers NOT_FOUND for an unknown id.
 	GetProduct(context.Context, *GetProductRequest) (*GetProductResponse, error)

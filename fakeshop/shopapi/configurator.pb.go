@@ -25,7 +25,7 @@ type Configuration struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	ProductId     string                 `protobuf:"bytes,2,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
-	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Options       map[string]string      `protobuf:"bytes,3,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // complete
 	PriceCents    int64                  `protobuf:"varint,4,opt,name=price_cents,json=priceCents,proto3" json:"price_cents,omitempty"`
 	Available     bool                   `protobuf:"varint,5,opt,name=available,proto3" json:"available,omitempty"` // in stock when it was asked for
 	unknownFields protoimpl.UnknownFields
@@ -201,6 +201,94 @@ func (x *ConfigureResponse) GetCreated() bool {
 	return false
 }
 
+type GetConfigurationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationRequest) Reset() {
+	*x = GetConfigurationRequest{}
+	mi := &file_fakeshop_shopapi_configurator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationRequest) ProtoMessage() {}
+
+func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_configurator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_configurator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetConfigurationRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetConfigurationResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Configuration *Configuration         `protobuf:"bytes,1,opt,name=configuration,proto3" json:"configuration,omitempty"` // available is not said
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationResponse) Reset() {
+	*x = GetConfigurationResponse{}
+	mi := &file_fakeshop_shopapi_configurator_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationResponse) ProtoMessage() {}
+
+func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_configurator_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_configurator_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetConfigurationResponse) GetConfiguration() *Configuration {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
 var File_fakeshop_shopapi_configurator_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_configurator_proto_rawDesc = "" +
@@ -226,9 +314,14 @@ const file_fakeshop_shopapi_configurator_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"k\n" +
 	"\x11ConfigureResponse\x12<\n" +
 	"\rconfiguration\x18\x01 \x01(\v2\x16.shop.v1.ConfigurationR\rconfiguration\x12\x18\n" +
-	"\acreated\x18\x02 \x01(\bR\acreated2Y\n" +
-	"\x13ConfigurationEngine\x12B\n" +
-	"\tConfigure\x12\x19.shop.v1.ConfigureRequest\x1a\x1a.shop.v1.ConfigureResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\acreated\x18\x02 \x01(\bR\acreated\")\n" +
+	"\x17GetConfigurationRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"X\n" +
+	"\x18GetConfigurationResponse\x12<\n" +
+	"\rconfiguration\x18\x01 \x01(\v2\x16.shop.v1.ConfigurationR\rconfiguration2\xbc\x01\n" +
+	"\x13ConfigurationEngine\x12G\n" +
+	"\tConfigure\x12\x19.shop.v1.ConfigureRequest\x1a\x1a.shop.v1.ConfigureResponse\"\x03\x90\x02\x02\x12\\\n" +
+	"\x10GetConfiguration\x12 .shop.v1.GetConfigurationRequest\x1a!.shop.v1.GetConfigurationResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_configurator_proto_rawDescOnce sync.Once
@@ -242,25 +335,30 @@ func file_fakeshop_shopapi_configurator_proto_rawDescGZIP() []byte {
 	return file_fakeshop_shopapi_configurator_proto_rawDescData
 }
 
-var file_fakeshop_shopapi_configurator_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_fakeshop_shopapi_configurator_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_fakeshop_shopapi_configurator_proto_goTypes = []any{
-	(*Configuration)(nil),     // 0: shop.v1.Configuration
-	(*ConfigureRequest)(nil),  // 1: shop.v1.ConfigureRequest
-	(*ConfigureResponse)(nil), // 2: shop.v1.ConfigureResponse
-	nil,                       // 3: shop.v1.Configuration.OptionsEntry
-	nil,                       // 4: shop.v1.ConfigureRequest.OptionsEntry
+	(*Configuration)(nil),            // 0: shop.v1.Configuration
+	(*ConfigureRequest)(nil),         // 1: shop.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),        // 2: shop.v1.ConfigureResponse
+	(*GetConfigurationRequest)(nil),  // 3: shop.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil), // 4: shop.v1.GetConfigurationResponse
+	nil,                              // 5: shop.v1.Configuration.OptionsEntry
+	nil,                              // 6: shop.v1.ConfigureRequest.OptionsEntry
 }
 var file_fakeshop_shopapi_configurator_proto_depIdxs = []int32{
-	3, // 0: shop.v1.Configuration.options:type_name -> shop.v1.Configuration.OptionsEntry
-	4, // 1: shop.v1.ConfigureRequest.options:type_name -> shop.v1.ConfigureRequest.OptionsEntry
+	5, // 0: shop.v1.Configuration.options:type_name -> shop.v1.Configuration.OptionsEntry
+	6, // 1: shop.v1.ConfigureRequest.options:type_name -> shop.v1.ConfigureRequest.OptionsEntry
 	0, // 2: shop.v1.ConfigureResponse.configuration:type_name -> shop.v1.Configuration
-	1, // 3: shop.v1.ConfigurationEngine.Configure:input_type -> shop.v1.ConfigureRequest
-	2, // 4: shop.v1.ConfigurationEngine.Configure:output_type -> shop.v1.ConfigureResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	0, // 3: shop.v1.GetConfigurationResponse.configuration:type_name -> shop.v1.Configuration
+	1, // 4: shop.v1.ConfigurationEngine.Configure:input_type -> shop.v1.ConfigureRequest
+	3, // 5: shop.v1.ConfigurationEngine.GetConfiguration:input_type -> shop.v1.GetConfigurationRequest
+	2, // 6: shop.v1.ConfigurationEngine.Configure:output_type -> shop.v1.ConfigureResponse
+	4, // 7: shop.v1.ConfigurationEngine.GetConfiguration:output_type -> shop.v1.GetConfigurationResponse
+	6, // [6:8] is the sub-list for method output_type
+	4, // [4:6] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_fakeshop_shopapi_configurator_proto_init() }
@@ -274,7 +372,7 @@ func file_fakeshop_shopapi_configurator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_configurator_proto_rawDesc), len(file_fakeshop_shopapi_configurator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,7 +19,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ConfigurationEngine_Configure_FullMethodName = "/shop.v1.ConfigurationEngine/Configure"
+	ConfigurationEngine_Configure_FullMethodName        = "/shop.v1.ConfigurationEngine/Configure"
+	ConfigurationEngine_GetConfiguration_FullMethodName = "/shop.v1.ConfigurationEngine/GetConfiguration"
 )
 
 // ConfigurationEngineClient is the client API for ConfigurationEngine service.
@@ -30,8 +31,11 @@ const (
 // outside clients.
 type ConfigurationEngineClient interface {
 	// Configure answers FAILED_PRECONDITION when the choices do not fit the
-	// product. The same choices always get the same configuration.
+	// product or each other. What may be left open and is, gets the cheapest part
+	// that fits. The same choices always get the same configuration.
 	Configure(ctx context.Context, in *ConfigureRequest, opts ...grpc.CallOption) (*ConfigureResponse, error)
+	// GetConfiguration answers NOT_FOUND for an unknown id.
+	GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error)
 }
 
 type configurationEngineClient struct {
@@ -52,6 +56,16 @@ func (c *configurationEngineClient) Configure(ctx context.Context, in *Configure
 	return out, nil
 }
 
+func (c *configurationEngineClient) GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigurationResponse)
+	err := c.cc.Invoke(ctx, ConfigurationEngine_GetConfiguration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ConfigurationEngineServer is the server API for ConfigurationEngine service.
 // All implementations must embed UnimplementedConfigurationEngineServer
 // for forward compatibility.
@@ -60,8 +74,11 @@ func (c *configurationEngineClient) Configure(ctx context.Context, in *Configure
 // outside clients.
 type ConfigurationEngineServer interface {
 	// Configure answers FAILED_PRECONDITION when the choices do not fit the
-	// product. The same choices always get the same configuration.
+	// product or each other. What may be left open and is, gets the cheapest part
+	// that fits. The same choices always get the same configuration.
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	// GetConfiguration answers NOT_FOUND for an unknown id.
+	GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error)
 	mustEmbedUnimplementedConfigurationEngineServer()
 }
 
@@ -74,6 +91,9 @@ type UnimplementedConfigurationEngineServer struct{}
 
 func (UnimplementedConfigurationEngineServer) Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Configure not implemented")
+}
+func (UnimplementedConfigurationEngineServer) GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfiguration not implemented")
 }
 func (UnimplementedConfigurationEngineServer) mustEmbedUnimplementedConfigurationEngineServer() {}
 func (UnimplementedConfigurationEngineServer) testEmbeddedByValue()                             {}
@@ -114,6 +134,24 @@ func _ConfigurationEngine_Configure_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ConfigurationEngine_GetConfiguration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigurationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ConfigurationEngineServer).GetConfiguration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ConfigurationEngine_GetConfiguration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ConfigurationEngineServer).GetConfiguration(ctx, req.(*GetConfigurationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ConfigurationEngine_ServiceDesc is the grpc.ServiceDesc for ConfigurationEngine service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +162,10 @@ var ConfigurationEngine_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Configure",
 			Handler:    _ConfigurationEngine_Configure_Handler,
+		},
+		{
+			MethodName: "GetConfiguration",
+			Handler:    _ConfigurationEngine_GetConfiguration_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -199,9 +199,9 @@ const file_fakeshop_shopapi_customers_proto_rawDesc = "" +
 	"\x12GetCustomerRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"D\n" +
 	"\x13GetCustomerResponse\x12-\n" +
-	"\bcustomer\x18\x01 \x01(\v2\x11.shop.v1.CustomerR\bcustomer2[\n" +
-	"\x0fCustomerProfile\x12H\n" +
-	"\vGetCustomer\x12\x1b.shop.v1.GetCustomerRequest\x1a\x1c.shop.v1.GetCustomerResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\bcustomer\x18\x01 \x01(\v2\x11.shop.v1.CustomerR\bcustomer2`\n" +
+	"\x0fCustomerProfile\x12M\n" +
+	"\vGetCustomer\x12\x1b.shop.v1.GetCustomerRequest\x1a\x1c.shop.v1.GetCustomerResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_customers_proto_rawDescOnce sync.Once

@@ -28,6 +28,8 @@ const (
 	ReservationState_RESERVATION_STATE_RESERVED    ReservationState = 1
 	ReservationState_RESERVATION_STATE_REFUSED     ReservationState = 2 // there was not enough stock
 	ReservationState_RESERVATION_STATE_RELEASED    ReservationState = 3 // reserved once, given back since
+	ReservationState_RESERVATION_STATE_COMMITTED   ReservationState = 4 // sold
+	ReservationState_RESERVATION_STATE_EXPIRED     ReservationState = 5 // reserved once, and not to be had again
 )
 
 // Enum value maps for ReservationState.
@@ -37,12 +39,16 @@ var (
 		1: "RESERVATION_STATE_RESERVED",
 		2: "RESERVATION_STATE_REFUSED",
 		3: "RESERVATION_STATE_RELEASED",
+		4: "RESERVATION_STATE_COMMITTED",
+		5: "RESERVATION_STATE_EXPIRED",
 	}
 	ReservationState_value = map[string]int32{
 		"RESERVATION_STATE_UNSPECIFIED": 0,
 		"RESERVATION_STATE_RESERVED":    1,
 		"RESERVATION_STATE_REFUSED":     2,
 		"RESERVATION_STATE_RELEASED":    3,
+		"RESERVATION_STATE_COMMITTED":   4,
+		"RESERVATION_STATE_EXPIRED":     5,
 	}
 )
 
@@ -282,11 +288,14 @@ func (x *ReserveRequest) GetItems() []*Item {
 }
 
 type ReserveResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	State         ReservationState       `protobuf:"varint,1,opt,name=state,proto3,enum=shop.v1.ReservationState" json:"state,omitempty"`
-	ShortOf       []string               `protobuf:"bytes,2,rep,name=short_of,json=shortOf,proto3" json:"short_of,omitempty"` // products without enough stock, when refused
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	State   ReservationState       `protobuf:"varint,1,opt,name=state,proto3,enum=shop.v1.ReservationState" json:"state,omitempty"`
+	ShortOf []string               `protobuf:"bytes,2,rep,name=short_of,json=shortOf,proto3" json:"short_of,omitempty"` // products without enough stock, when refused
+	// Until when the stock is kept, when reserved: microseconds since 1970 by the
+	// database's clock.
+	HeldUntilUnixUs int64 `protobuf:"varint,3,opt,name=held_until_unix_us,json=heldUntilUnixUs,proto3" json:"held_until_unix_us,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ReserveResponse) Reset() {
@@ -331,6 +340,13 @@ func (x *ReserveResponse) GetShortOf() []string {
 		return x.ShortOf
 	}
 	return nil
+}
+
+func (x *ReserveResponse) GetHeldUntilUnixUs() int64 {
+	if x != nil {
+		return x.HeldUntilUnixUs
+	}
+	return 0
 }
 
 type ReleaseRequest struct {
@@ -421,6 +437,94 @@ func (x *ReleaseResponse) GetState() ReservationState {
 	return ReservationState_RESERVATION_STATE_UNSPECIFIED
 }
 
+type CommitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrderIds      []string               `protobuf:"bytes,1,rep,name=order_ids,json=orderIds,proto3" json:"order_ids,omitempty"` // at most 500
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitRequest) Reset() {
+	*x = CommitRequest{}
+	mi := &file_fakeshop_shopapi_inventory_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitRequest) ProtoMessage() {}
+
+func (x *CommitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_inventory_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitRequest.ProtoReflect.Descriptor instead.
+func (*CommitRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_inventory_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *CommitRequest) GetOrderIds() []string {
+	if x != nil {
+		return x.OrderIds
+	}
+	return nil
+}
+
+type CommitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NotHeld       []string               `protobuf:"bytes,1,rep,name=not_held,json=notHeld,proto3" json:"not_held,omitempty"` // orders for which nothing is reserved
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommitResponse) Reset() {
+	*x = CommitResponse{}
+	mi := &file_fakeshop_shopapi_inventory_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommitResponse) ProtoMessage() {}
+
+func (x *CommitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_inventory_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommitResponse.ProtoReflect.Descriptor instead.
+func (*CommitResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_inventory_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CommitResponse) GetNotHeld() []string {
+	if x != nil {
+		return x.NotHeld
+	}
+	return nil
+}
+
 var File_fakeshop_shopapi_inventory_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_inventory_proto_rawDesc = "" +
@@ -440,23 +544,31 @@ const file_fakeshop_shopapi_inventory_proto_rawDesc = "" +
 	"\bquantity\x18\x02 \x01(\x05R\bquantity\"P\n" +
 	"\x0eReserveRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12#\n" +
-	"\x05items\x18\x02 \x03(\v2\r.shop.v1.ItemR\x05items\"]\n" +
+	"\x05items\x18\x02 \x03(\v2\r.shop.v1.ItemR\x05items\"\x8a\x01\n" +
 	"\x0fReserveResponse\x12/\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x19.shop.v1.ReservationStateR\x05state\x12\x19\n" +
-	"\bshort_of\x18\x02 \x03(\tR\ashortOf\"+\n" +
+	"\bshort_of\x18\x02 \x03(\tR\ashortOf\x12+\n" +
+	"\x12held_until_unix_us\x18\x03 \x01(\x03R\x0fheldUntilUnixUs\"+\n" +
 	"\x0eReleaseRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\"B\n" +
 	"\x0fReleaseResponse\x12/\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x19.shop.v1.ReservationStateR\x05state*\x94\x01\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x19.shop.v1.ReservationStateR\x05state\",\n" +
+	"\rCommitRequest\x12\x1b\n" +
+	"\torder_ids\x18\x01 \x03(\tR\borderIds\"+\n" +
+	"\x0eCommitResponse\x12\x19\n" +
+	"\bnot_held\x18\x01 \x03(\tR\anotHeld*\xd4\x01\n" +
 	"\x10ReservationState\x12!\n" +
 	"\x1dRESERVATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aRESERVATION_STATE_RESERVED\x10\x01\x12\x1d\n" +
 	"\x19RESERVATION_STATE_REFUSED\x10\x02\x12\x1e\n" +
-	"\x1aRESERVATION_STATE_RELEASED\x10\x032\xd2\x01\n" +
-	"\x13InventoryManagement\x12?\n" +
-	"\bGetStock\x12\x18.shop.v1.GetStockRequest\x1a\x19.shop.v1.GetStockResponse\x12<\n" +
-	"\aReserve\x12\x17.shop.v1.ReserveRequest\x1a\x18.shop.v1.ReserveResponse\x12<\n" +
-	"\aRelease\x12\x17.shop.v1.ReleaseRequest\x1a\x18.shop.v1.ReleaseResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\x1aRESERVATION_STATE_RELEASED\x10\x03\x12\x1f\n" +
+	"\x1bRESERVATION_STATE_COMMITTED\x10\x04\x12\x1d\n" +
+	"\x19RESERVATION_STATE_EXPIRED\x10\x052\xa1\x02\n" +
+	"\x13InventoryManagement\x12D\n" +
+	"\bGetStock\x12\x18.shop.v1.GetStockRequest\x1a\x19.shop.v1.GetStockResponse\"\x03\x90\x02\x01\x12A\n" +
+	"\aReserve\x12\x17.shop.v1.ReserveRequest\x1a\x18.shop.v1.ReserveResponse\"\x03\x90\x02\x02\x12A\n" +
+	"\aRelease\x12\x17.shop.v1.ReleaseRequest\x1a\x18.shop.v1.ReleaseResponse\"\x03\x90\x02\x02\x12>\n" +
+	"\x06Commit\x12\x16.shop.v1.CommitRequest\x1a\x17.shop.v1.CommitResponse\"\x03\x90\x02\x02B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_inventory_proto_rawDescOnce sync.Once
@@ -471,7 +583,7 @@ func file_fakeshop_shopapi_inventory_proto_rawDescGZIP() []byte {
 }
 
 var file_fakeshop_shopapi_inventory_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fakeshop_shopapi_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_fakeshop_shopapi_inventory_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_fakeshop_shopapi_inventory_proto_goTypes = []any{
 	(ReservationState)(0),    // 0: shop.v1.ReservationState
 	(*GetStockRequest)(nil),  // 1: shop.v1.GetStockRequest
@@ -481,6 +593,8 @@ var file_fakeshop_shopapi_inventory_proto_goTypes = []any{
 	(*ReserveResponse)(nil),  // 5: shop.v1.ReserveResponse
 	(*ReleaseRequest)(nil),   // 6: shop.v1.ReleaseRequest
 	(*ReleaseResponse)(nil),  // 7: shop.v1.ReleaseResponse
+	(*CommitRequest)(nil),    // 8: shop.v1.CommitRequest
+	(*CommitResponse)(nil),   // 9: shop.v1.CommitResponse
 }
 var file_fakeshop_shopapi_inventory_proto_depIdxs = []int32{
 	3, // 0: shop.v1.ReserveRequest.items:type_name -> shop.v1.Item
@@ -489,11 +603,13 @@ var file_fakeshop_shopapi_inventory_proto_depIdxs = []int32{
 	1, // 3: shop.v1.InventoryManagement.GetStock:input_type -> shop.v1.GetStockRequest
 	4, // 4: shop.v1.InventoryManagement.Reserve:input_type -> shop.v1.ReserveRequest
 	6, // 5: shop.v1.InventoryManagement.Release:input_type -> shop.v1.ReleaseRequest
-	2, // 6: shop.v1.InventoryManagement.GetStock:output_type -> shop.v1.GetStockResponse
-	5, // 7: shop.v1.InventoryManagement.Reserve:output_type -> shop.v1.ReserveResponse
-	7, // 8: shop.v1.InventoryManagement.Release:output_type -> shop.v1.ReleaseResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
+	8, // 6: shop.v1.InventoryManagement.Commit:input_type -> shop.v1.CommitRequest
+	2, // 7: shop.v1.InventoryManagement.GetStock:output_type -> shop.v1.GetStockResponse
+	5, // 8: shop.v1.InventoryManagement.Reserve:output_type -> shop.v1.ReserveResponse
+	7, // 9: shop.v1.InventoryManagement.Release:output_type -> shop.v1.ReleaseResponse
+	9, // 10: shop.v1.InventoryManagement.Commit:output_type -> shop.v1.CommitResponse
+	7, // [7:11] is the sub-list for method output_type
+	3, // [3:7] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
 	3, // [3:3] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
@@ -510,7 +626,7 @@ func file_fakeshop_shopapi_inventory_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_inventory_proto_rawDesc), len(file_fakeshop_shopapi_inventory_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

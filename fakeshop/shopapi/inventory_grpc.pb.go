@@ -22,6 +22,7 @@ const (
 	InventoryManagement_GetStock_FullMethodName = "/shop.v1.InventoryManagement/GetStock"
 	InventoryManagement_Reserve_FullMethodName  = "/shop.v1.InventoryManagement/Reserve"
 	InventoryManagement_Release_FullMethodName  = "/shop.v1.InventoryManagement/Release"
+	InventoryManagement_Commit_FullMethodName   = "/shop.v1.InventoryManagement/Commit"
 )
 
 // InventoryManagementClient is the client API for InventoryManagement service.
@@ -33,11 +34,15 @@ const (
 type InventoryManagementClient interface {
 	// GetStock answers NOT_FOUND for an unknown product.
 	GetStock(ctx context.Context, in *GetStockRequest, opts ...grpc.CallOption) (*GetStockResponse, error)
-	// Reserve takes stock for an order, all items or none. The first answer for
-	// an order id is kept: every later call gets the same one.
+	// Reserve takes stock for an order, all items or none, until held_until. The
+	// first answer for an order id is kept: every later call gets the same one,
+	// and prolongs what is reserved. What has expired is taken again if it can be.
 	Reserve(ctx context.Context, in *ReserveRequest, opts ...grpc.CallOption) (*ReserveResponse, error)
 	// Release gives the stock of an order back, once however often it is called.
 	Release(ctx context.Context, in *ReleaseRequest, opts ...grpc.CallOption) (*ReleaseResponse, error)
+	// Commit makes the reservations of confirmed orders final, so that they do
+	// not expire.
+	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error)
 }
 
 type inventoryManagementClient struct {
@@ -78,6 +83,16 @@ func (c *inventoryManagementClient) Release(ctx context.Context, in *ReleaseRequ
 	return out, nil
 }
 
+func (c *inventoryManagementClient) Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*CommitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CommitResponse)
+	err := c.cc.Invoke(ctx, InventoryManagement_Commit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // InventoryManagementServer is the server API for InventoryManagement service.
 // All implementations must embed UnimplementedInventoryManagementServer
 // for forward compatibility.
@@ -87,11 +102,15 @@ func (c *inventoryManagementClient) Release(ctx context.Context, in *ReleaseRequ
 type InventoryManagementServer interface {
 	// GetStock answers NOT_FOUND for an unknown product.
 	GetStock(context.Context, *GetStockRequest) (*GetStockResponse, error)
-	// Reserve takes stock for an order, all items or none. The first answer for
-	// an order id is kept: every later call gets the same one.
+	// Reserve takes stock for an order, all items or none, until held_until. The
+	// first answer for an order id is kept: every later call gets the same one,
+	// and prolongs what is reserved. What has expired is taken again if it can be.
 	Reserve(context.Context, *ReserveRequest) (*ReserveResponse, error)
 	// Release gives the stock of an order back, once however often it is called.
 	Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error)
+	// Commit makes the reservations of confirmed orders final, so that they do
+	// not expire.
+	Commit(context.Context, *CommitRequest) (*CommitResponse, error)
 	mustEmbedUnimplementedInventoryManagementServer()
 }
 
@@ -110,6 +129,9 @@ func (UnimplementedInventoryManagementServer) Reserve(context.Context, *ReserveR
 }
 func (UnimplementedInventoryManagementServer) Release(context.Context, *ReleaseRequest) (*ReleaseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Release not implemented")
+}
+func (UnimplementedInventoryManagementServer) Commit(context.Context, *CommitRequest) (*CommitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Commit not implemented")
 }
 func (UnimplementedInventoryManagementServer) mustEmbedUnimplementedInventoryManagementServer() {}
 func (UnimplementedInventoryManagementServer) testEmbeddedByValue()                             {}
@@ -186,6 +208,24 @@ func _InventoryManagement_Release_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _InventoryManagement_Commit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CommitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(InventoryManagementServer).Commit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: InventoryManagement_Commit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(InventoryManagementServer).Commit(ctx, req.(*CommitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // InventoryManagement_ServiceDesc is the grpc.ServiceDesc for InventoryManagement service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +244,10 @@ var InventoryManagement_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Release",
 			Handler:    _InventoryManagement_Release_Handler,
+		},
+		{
+			MethodName: "Commit",
+			Handler:    _InventoryManagement_Commit_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -4,6 +4,13 @@ package shopapi
 const (
 	// PodHeader names the pod that answered.
 	PodHeader = "x-shop-pod"
+	// VersionHeader names its version: v1, v2, ….
+	VersionHeader = "x-shop-version"
+	// HopsHeader tells the request's whole way: see package hops.
+	HopsHeader = "x-shop-hops"
+	// AttemptHeader says, on the answer to a gRPC call that was sent again, which
+	// attempt it was: 2, 3, ….
+	AttemptHeader = "x-shop-attempt"
 	// HopHeader names, on a failed gRPC answer, the way to where it failed:
 	// "order-processing>inventory-management>postgres".
 	HopHeader = "x-shop-hop"

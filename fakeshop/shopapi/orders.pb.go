@@ -25,13 +25,16 @@ type Order struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // chosen by the client
 	CustomerId      string                 `protobuf:"bytes,2,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
-	Status          string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"` // pending, confirmed, out_of_stock or payment_declined
+	Status          string                 `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"` // placed, reserved, paid, confirmed or cancelled
 	TotalCents      int64                  `protobuf:"varint,4,opt,name=total_cents,json=totalCents,proto3" json:"total_cents,omitempty"`
 	Items           []*Item                `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
 	ConfigurationId string                 `protobuf:"bytes,6,opt,name=configuration_id,json=configurationId,proto3" json:"configuration_id,omitempty"`
 	CreatedUnixMs   int64                  `protobuf:"varint,7,opt,name=created_unix_ms,json=createdUnixMs,proto3" json:"created_unix_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of a cancelled order: out_of_stock, payment_declined, reservation_expired or
+	// payment_unresolved.
+	Reason        string `protobuf:"bytes,8,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Order) Reset() {
@@ -111,6 +114,13 @@ func (x *Order) GetCreatedUnixMs() int64 {
 		return x.CreatedUnixMs
 	}
 	return 0
+}
+
+func (x *Order) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 type CreateOrderRequest struct {
@@ -321,11 +331,99 @@ func (x *GetOrderResponse) GetOrder() *Order {
 	return nil
 }
 
+type GetStatusesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"` // at most 500
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusesRequest) Reset() {
+	*x = GetStatusesRequest{}
+	mi := &file_fakeshop_shopapi_orders_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusesRequest) ProtoMessage() {}
+
+func (x *GetStatusesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_orders_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusesRequest.ProtoReflect.Descriptor instead.
+func (*GetStatusesRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_orders_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetStatusesRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+type GetStatusesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Statuses      map[string]string      `protobuf:"bytes,1,rep,name=statuses,proto3" json:"statuses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // order id → status
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusesResponse) Reset() {
+	*x = GetStatusesResponse{}
+	mi := &file_fakeshop_shopapi_orders_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusesResponse) ProtoMessage() {}
+
+func (x *GetStatusesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_orders_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusesResponse.ProtoReflect.Descriptor instead.
+func (*GetStatusesResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_orders_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetStatusesResponse) GetStatuses() map[string]string {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
 var File_fakeshop_shopapi_orders_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_orders_proto_rawDesc = "" +
 	"\n" +
-	"\x1dfakeshop/shopapi/orders.proto\x12\ashop.v1\x1a fakeshop/shopapi/inventory.proto\"\xe9\x01\n" +
+	"\x1dfakeshop/shopapi/orders.proto\x12\ashop.v1\x1a fakeshop/shopapi/inventory.proto\"\x81\x02\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -335,7 +433,8 @@ const file_fakeshop_shopapi_orders_proto_rawDesc = "" +
 	"totalCents\x12#\n" +
 	"\x05items\x18\x05 \x03(\v2\r.shop.v1.ItemR\x05items\x12)\n" +
 	"\x10configuration_id\x18\x06 \x01(\tR\x0fconfigurationId\x12&\n" +
-	"\x0fcreated_unix_ms\x18\a \x01(\x03R\rcreatedUnixMs\"\xa0\x01\n" +
+	"\x0fcreated_unix_ms\x18\a \x01(\x03R\rcreatedUnixMs\x12\x16\n" +
+	"\x06reason\x18\b \x01(\tR\x06reason\"\xa0\x01\n" +
 	"\x12CreateOrderRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -348,10 +447,18 @@ const file_fakeshop_shopapi_orders_proto_rawDesc = "" +
 	"\x0fGetOrderRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"8\n" +
 	"\x10GetOrderResponse\x12$\n" +
-	"\x05order\x18\x01 \x01(\v2\x0e.shop.v1.OrderR\x05order2\x9c\x01\n" +
-	"\x0fOrderProcessing\x12H\n" +
-	"\vCreateOrder\x12\x1b.shop.v1.CreateOrderRequest\x1a\x1c.shop.v1.CreateOrderResponse\x12?\n" +
-	"\bGetOrder\x12\x18.shop.v1.GetOrderRequest\x1a\x19.shop.v1.GetOrderResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\x05order\x18\x01 \x01(\v2\x0e.shop.v1.OrderR\x05order\"&\n" +
+	"\x12GetStatusesRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\x9a\x01\n" +
+	"\x13GetStatusesResponse\x12F\n" +
+	"\bstatuses\x18\x01 \x03(\v2*.shop.v1.GetStatusesResponse.StatusesEntryR\bstatuses\x1a;\n" +
+	"\rStatusesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xf5\x01\n" +
+	"\x0fOrderProcessing\x12M\n" +
+	"\vCreateOrder\x12\x1b.shop.v1.CreateOrderRequest\x1a\x1c.shop.v1.CreateOrderResponse\"\x03\x90\x02\x02\x12D\n" +
+	"\bGetOrder\x12\x18.shop.v1.GetOrderRequest\x1a\x19.shop.v1.GetOrderResponse\"\x03\x90\x02\x01\x12M\n" +
+	"\vGetStatuses\x12\x1b.shop.v1.GetStatusesRequest\x1a\x1c.shop.v1.GetStatusesResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_orders_proto_rawDescOnce sync.Once
@@ -365,29 +472,35 @@ func file_fakeshop_shopapi_orders_proto_rawDescGZIP() []byte {
 	return file_fakeshop_shopapi_orders_proto_rawDescData
 }
 
-var file_fakeshop_shopapi_orders_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_fakeshop_shopapi_orders_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_fakeshop_shopapi_orders_proto_goTypes = []any{
 	(*Order)(nil),               // 0: shop.v1.Order
 	(*CreateOrderRequest)(nil),  // 1: shop.v1.CreateOrderRequest
 	(*CreateOrderResponse)(nil), // 2: shop.v1.CreateOrderResponse
 	(*GetOrderRequest)(nil),     // 3: shop.v1.GetOrderRequest
 	(*GetOrderResponse)(nil),    // 4: shop.v1.GetOrderResponse
-	(*Item)(nil),                // 5: shop.v1.Item
+	(*GetStatusesRequest)(nil),  // 5: shop.v1.GetStatusesRequest
+	(*GetStatusesResponse)(nil), // 6: shop.v1.GetStatusesResponse
+	nil,                         // 7: shop.v1.GetStatusesResponse.StatusesEntry
+	(*Item)(nil),                // 8: shop.v1.Item
 }
 var file_fakeshop_shopapi_orders_proto_depIdxs = []int32{
-	5, // 0: shop.v1.Order.items:type_name -> shop.v1.Item
-	5, // 1: shop.v1.CreateOrderRequest.items:type_name -> shop.v1.Item
+	8, // 0: shop.v1.Order.items:type_name -> shop.v1.Item
+	8, // 1: shop.v1.CreateOrderRequest.items:type_name -> shop.v1.Item
 	0, // 2: shop.v1.CreateOrderResponse.order:type_name -> shop.v1.Order
 	0, // 3: shop.v1.GetOrderResponse.order:type_name -> shop.v1.Order
-	1, // 4: shop.v1.OrderProcessing.CreateOrder:input_type -> shop.v1.CreateOrderRequest
-	3, // 5: shop.v1.OrderProcessing.GetOrder:input_type -> shop.v1.GetOrderRequest
-	2, // 6: shop.v1.OrderProcessing.CreateOrder:output_type -> shop.v1.CreateOrderResponse
-	4, // 7: shop.v1.OrderProcessing.GetOrder:output_type -> shop.v1.GetOrderResponse
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	7, // 4: shop.v1.GetStatusesResponse.statuses:type_name -> shop.v1.GetStatusesResponse.StatusesEntry
+	1, // 5: shop.v1.OrderProcessing.CreateOrder:input_type -> shop.v1.CreateOrderRequest
+	3, // 6: shop.v1.OrderProcessing.GetOrder:input_type -> shop.v1.GetOrderRequest
+	5, // 7: shop.v1.OrderProcessing.GetStatuses:input_type -> shop.v1.GetStatusesRequest
+	2, // 8: shop.v1.OrderProcessing.CreateOrder:output_type -> shop.v1.CreateOrderResponse
+	4, // 9: shop.v1.OrderProcessing.GetOrder:output_type -> shop.v1.GetOrderResponse
+	6, // 10: shop.v1.OrderProcessing.GetStatuses:output_type -> shop.v1.GetStatusesResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_fakeshop_shopapi_orders_proto_init() }
@@ -402,7 +515,7 @@ func file_fakeshop_shopapi_orders_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_orders_proto_rawDesc), len(file_fakeshop_shopapi_orders_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,21 +21,27 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OrderProcessing_CreateOrder_FullMethodName = "/shop.v1.OrderProcessing/CreateOrder"
 	OrderProcessing_GetOrder_FullMethodName    = "/shop.v1.OrderProcessing/GetOrder"
+	OrderProcessing_GetStatuses_FullMethodName = "/shop.v1.OrderProcessing/GetStatuses"
 )
 
 // OrderProcessingClient is the client API for OrderProcessing service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// OrderProcessing turns carts into orders: stock reserved, payment taken,
-// order written, each once however often the call is repeated.
+// OrderProcessing turns carts into orders, each step once however often the
+// call is repeated:
+//
+//	placed → reserved → paid → confirmed
+//	     └───────┴────────┴──→ cancelled
 type OrderProcessingClient interface {
 	// CreateOrder answers FAILED_PRECONDITION with the trailer x-shop-reason
-	// out_of_stock or payment_declined when the order is refused, and
-	// ALREADY_EXISTS when its id was used for another order.
+	// naming the reason when the order is cancelled, and ALREADY_EXISTS when its
+	// id was used for another order.
 	CreateOrder(ctx context.Context, in *CreateOrderRequest, opts ...grpc.CallOption) (*CreateOrderResponse, error)
 	// GetOrder answers NOT_FOUND for an unknown id.
 	GetOrder(ctx context.Context, in *GetOrderRequest, opts ...grpc.CallOption) (*GetOrderResponse, error)
+	// GetStatuses tells where orders stand; unknown ones are left out.
+	GetStatuses(ctx context.Context, in *GetStatusesRequest, opts ...grpc.CallOption) (*GetStatusesResponse, error)
 }
 
 type orderProcessingClient struct {
@@ -66,19 +72,34 @@ func (c *orderProcessingClient) GetOrder(ctx context.Context, in *GetOrderReques
 	return out, nil
 }
 
+func (c *orderProcessingClient) GetStatuses(ctx context.Context, in *GetStatusesRequest, opts ...grpc.CallOption) (*GetStatusesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatusesResponse)
+	err := c.cc.Invoke(ctx, OrderProcessing_GetStatuses_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OrderProcessingServer is the server API for OrderProcessing service.
 // All implementations must embed UnimplementedOrderProcessingServer
 // for forward compatibility.
 //
-// OrderProcessing turns carts into orders: stock reserved, payment taken,
-// order written, each once however often the call is repeated.
+// OrderProcessing turns carts into orders, each step once however often the
+// call is repeated:
+//
+//	placed → reserved → paid → confirmed
+//	     └───────┴────────┴──→ cancelled
 type OrderProcessingServer interface {
 	// CreateOrder answers FAILED_PRECONDITION with the trailer x-shop-reason
-	// out_of_stock or payment_declined when the order is refused, and
-	// ALREADY_EXISTS when its id was used for another order.
+	// naming the reason when the order is cancelled, and ALREADY_EXISTS when its
+	// id was used for another order.
 	CreateOrder(context.Context, *CreateOrderRequest) (*CreateOrderResponse, error)
 	// GetOrder answers NOT_FOUND for an unknown id.
 	GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error)
+	// GetStatuses tells where orders stand; unknown ones are left out.
+	GetStatuses(context.Context, *GetStatusesRequest) (*GetStatusesResponse, error)
 	mustEmbedUnimplementedOrderProcessingServer()
 }
 
@@ -94,6 +115,9 @@ func (UnimplementedOrderProcessingServer) CreateOrder(context.Context, *CreateOr
 }
 func (UnimplementedOrderProcessingServer) GetOrder(context.Context, *GetOrderRequest) (*GetOrderResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetOrder not implemented")
+}
+func (UnimplementedOrderProcessingServer) GetStatuses(context.Context, *GetStatusesRequest) (*GetStatusesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStatuses not implemented")
 }
 func (UnimplementedOrderProcessingServer) mustEmbedUnimplementedOrderProcessingServer() {}
 func (UnimplementedOrderProcessingServer) testEmbeddedByValue()                         {}
@@ -152,6 +176,24 @@ func _OrderProcessing_GetOrder_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OrderProcessing_GetStatuses_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatusesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrderProcessingServer).GetStatuses(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrderProcessing_GetStatuses_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrderProcessingServer).GetStatuses(ctx, req.(*GetStatusesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OrderProcessing_ServiceDesc is the grpc.ServiceDesc for OrderProcessing service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -166,6 +208,10 @@ var OrderProcessing_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetOrder",
 			Handler:    _OrderProcessing_GetOrder_Handler,
+		},
+		{
+			MethodName: "GetStatuses",
+			Handler:    _OrderProcessing_GetStatuses_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

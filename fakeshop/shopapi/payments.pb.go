@@ -27,6 +27,7 @@ const (
 	PaymentState_PAYMENT_STATE_UNSPECIFIED PaymentState = 0
 	PaymentState_PAYMENT_STATE_TAKEN       PaymentState = 1
 	PaymentState_PAYMENT_STATE_DECLINED    PaymentState = 2
+	PaymentState_PAYMENT_STATE_REFUNDED    PaymentState = 3 // given back, or never to be taken
 )
 
 // Enum value maps for PaymentState.
@@ -35,11 +36,13 @@ var (
 		0: "PAYMENT_STATE_UNSPECIFIED",
 		1: "PAYMENT_STATE_TAKEN",
 		2: "PAYMENT_STATE_DECLINED",
+		3: "PAYMENT_STATE_REFUNDED",
 	}
 	PaymentState_value = map[string]int32{
 		"PAYMENT_STATE_UNSPECIFIED": 0,
 		"PAYMENT_STATE_TAKEN":       1,
 		"PAYMENT_STATE_DECLINED":    2,
+		"PAYMENT_STATE_REFUNDED":    3,
 	}
 )
 
@@ -174,6 +177,94 @@ func (x *ChargeResponse) GetState() PaymentState {
 	return PaymentState_PAYMENT_STATE_UNSPECIFIED
 }
 
+type RefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrderId       string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefundRequest) Reset() {
+	*x = RefundRequest{}
+	mi := &file_fakeshop_shopapi_payments_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefundRequest) ProtoMessage() {}
+
+func (x *RefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_payments_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefundRequest.ProtoReflect.Descriptor instead.
+func (*RefundRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_payments_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RefundRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+type RefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         PaymentState           `protobuf:"varint,1,opt,name=state,proto3,enum=shop.v1.PaymentState" json:"state,omitempty"` // REFUNDED or DECLINED
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefundResponse) Reset() {
+	*x = RefundResponse{}
+	mi := &file_fakeshop_shopapi_payments_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefundResponse) ProtoMessage() {}
+
+func (x *RefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_payments_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefundResponse.ProtoReflect.Descriptor instead.
+func (*RefundResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_payments_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RefundResponse) GetState() PaymentState {
+	if x != nil {
+		return x.State
+	}
+	return PaymentState_PAYMENT_STATE_UNSPECIFIED
+}
+
 var File_fakeshop_shopapi_payments_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_payments_proto_rawDesc = "" +
@@ -184,13 +275,19 @@ const file_fakeshop_shopapi_payments_proto_rawDesc = "" +
 	"\famount_cents\x18\x02 \x01(\x03R\vamountCents\x12%\n" +
 	"\x0ecard_reference\x18\x03 \x01(\tR\rcardReference\"=\n" +
 	"\x0eChargeResponse\x12+\n" +
-	"\x05state\x18\x01 \x01(\x0e2\x15.shop.v1.PaymentStateR\x05state*b\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x15.shop.v1.PaymentStateR\x05state\"*\n" +
+	"\rRefundRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\"=\n" +
+	"\x0eRefundResponse\x12+\n" +
+	"\x05state\x18\x01 \x01(\x0e2\x15.shop.v1.PaymentStateR\x05state*~\n" +
 	"\fPaymentState\x12\x1d\n" +
 	"\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13PAYMENT_STATE_TAKEN\x10\x01\x12\x1a\n" +
-	"\x16PAYMENT_STATE_DECLINED\x10\x022K\n" +
-	"\x0ePaymentGateway\x129\n" +
-	"\x06Charge\x12\x16.shop.v1.ChargeRequest\x1a\x17.shop.v1.ChargeResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\x16PAYMENT_STATE_DECLINED\x10\x02\x12\x1a\n" +
+	"\x16PAYMENT_STATE_REFUNDED\x10\x032\x90\x01\n" +
+	"\x0ePaymentGateway\x12>\n" +
+	"\x06Charge\x12\x16.shop.v1.ChargeRequest\x1a\x17.shop.v1.ChargeResponse\"\x03\x90\x02\x02\x12>\n" +
+	"\x06Refund\x12\x16.shop.v1.RefundRequest\x1a\x17.shop.v1.RefundResponse\"\x03\x90\x02\x02B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_payments_proto_rawDescOnce sync.Once
@@ -205,21 +302,26 @@ func file_fakeshop_shopapi_payments_proto_rawDescGZIP() []byte {
 }
 
 var file_fakeshop_shopapi_payments_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fakeshop_shopapi_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_fakeshop_shopapi_payments_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_fakeshop_shopapi_payments_proto_goTypes = []any{
 	(PaymentState)(0),      // 0: shop.v1.PaymentState
 	(*ChargeRequest)(nil),  // 1: shop.v1.ChargeRequest
 	(*ChargeResponse)(nil), // 2: shop.v1.ChargeResponse
+	(*RefundRequest)(nil),  // 3: shop.v1.RefundRequest
+	(*RefundResponse)(nil), // 4: shop.v1.RefundResponse
 }
 var file_fakeshop_shopapi_payments_proto_depIdxs = []int32{
 	0, // 0: shop.v1.ChargeResponse.state:type_name -> shop.v1.PaymentState
-	1, // 1: shop.v1.PaymentGateway.Charge:input_type -> shop.v1.ChargeRequest
-	2, // 2: shop.v1.PaymentGateway.Charge:output_type -> shop.v1.ChargeResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0, // 1: shop.v1.RefundResponse.state:type_name -> shop.v1.PaymentState
+	1, // 2: shop.v1.PaymentGateway.Charge:input_type -> shop.v1.ChargeRequest
+	3, // 3: shop.v1.PaymentGateway.Refund:input_type -> shop.v1.RefundRequest
+	2, // 4: shop.v1.PaymentGateway.Charge:output_type -> shop.v1.ChargeResponse
+	4, // 5: shop.v1.PaymentGateway.Refund:output_type -> shop.v1.RefundResponse
+	4, // [4:6] is the sub-list for method output_type
+	2, // [2:4] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_fakeshop_shopapi_payments_proto_init() }
@@ -233,7 +335,7 @@ func file_fakeshop_shopapi_payments_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_payments_proto_rawDesc), len(file_fakeshop_shopapi_payments_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	PaymentGateway_Charge_FullMethodName = "/shop.v1.PaymentGateway/Charge"
+	PaymentGateway_Refund_FullMethodName = "/shop.v1.PaymentGateway/Refund"
 )
 
 // PaymentGatewayClient is the client API for PaymentGateway service.
@@ -30,8 +31,13 @@ const (
 type PaymentGatewayClient interface {
 	// Charge takes the payment of an order. The order id is the idempotency key:
 	// the first outcome is kept, every later call gets the same one. Another
-	// amount under the same id is answered with ALREADY_EXISTS.
+	// amount under the same id is answered with ALREADY_EXISTS. UNAVAILABLE with
+	// the trailer x-shop-reason payment_unresolved says that the payment provider
+	// did not answer: the payment may have been taken, and asking again will tell.
 	Charge(ctx context.Context, in *ChargeRequest, opts ...grpc.CallOption) (*ChargeResponse, error)
+	// Refund gives back what was taken for an order, and sees to it that nothing
+	// will be taken later. A declined payment stays declined.
+	Refund(ctx context.Context, in *RefundRequest, opts ...grpc.CallOption) (*RefundResponse, error)
 }
 
 type paymentGatewayClient struct {
@@ -52,6 +58,16 @@ func (c *paymentGatewayClient) Charge(ctx context.Context, in *ChargeRequest, op
 	return out, nil
 }
 
+func (c *paymentGatewayClient) Refund(ctx context.Context, in *RefundRequest, opts ...grpc.CallOption) (*RefundResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RefundResponse)
+	err := c.cc.Invoke(ctx, PaymentGateway_Refund_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PaymentGatewayServer is the server API for PaymentGateway service.
 // All implementations must embed UnimplementedPaymentGatewayServer
 // for forward compatibility.
@@ -60,8 +76,13 @@ func (c *paymentGatewayClient) Charge(ctx context.Context, in *ChargeRequest, op
 type PaymentGatewayServer interface {
 	// Charge takes the payment of an order. The order id is the idempotency key:
 	// the first outcome is kept, every later call gets the same one. Another
-	// amount under the same id is answered with ALREADY_EXISTS.
+	// amount under the same id is answered with ALREADY_EXISTS. UNAVAILABLE with
+	// the trailer x-shop-reason payment_unresolved says that the payment provider
+	// did not answer: the payment may have been taken, and asking again will tell.
 	Charge(context.Context, *ChargeRequest) (*ChargeResponse, error)
+	// Refund gives back what was taken for an order, and sees to it that nothing
+	// will be taken later. A declined payment stays declined.
+	Refund(context.Context, *RefundRequest) (*RefundResponse, error)
 	mustEmbedUnimplementedPaymentGatewayServer()
 }
 
@@ -74,6 +95,9 @@ type UnimplementedPaymentGatewayServer struct{}
 
 func (UnimplementedPaymentGatewayServer) Charge(context.Context, *ChargeRequest) (*ChargeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Charge not implemented")
+}
+func (UnimplementedPaymentGatewayServer) Refund(context.Context, *RefundRequest) (*RefundResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Refund not implemented")
 }
 func (UnimplementedPaymentGatewayServer) mustEmbedUnimplementedPaymentGatewayServer() {}
 func (UnimplementedPaymentGatewayServer) testEmbeddedByValue()                        {}
@@ -114,6 +138,24 @@ func _PaymentGateway_Charge_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PaymentGateway_Refund_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RefundRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PaymentGatewayServer).Refund(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PaymentGateway_Refund_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PaymentGatewayServer).Refund(ctx, req.(*RefundRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PaymentGateway_ServiceDesc is the grpc.ServiceDesc for PaymentGateway service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -124,6 +166,10 @@ var PaymentGateway_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Charge",
 			Handler:    _PaymentGateway_Charge_Handler,
+		},
+		{
+			MethodName: "Refund",
+			Handler:    _PaymentGateway_Refund_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -117,6 +117,94 @@ func (x *RecommendResponse) GetProducts() []*Product {
 	return nil
 }
 
+type RelatedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedRequest) Reset() {
+	*x = RelatedRequest{}
+	mi := &file_fakeshop_shopapi_recommend_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedRequest) ProtoMessage() {}
+
+func (x *RelatedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_recommend_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedRequest.ProtoReflect.Descriptor instead.
+func (*RelatedRequest) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_recommend_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *RelatedRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+type RelatedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProductIds    []string               `protobuf:"bytes,1,rep,name=product_ids,json=productIds,proto3" json:"product_ids,omitempty"` // at most 8, best first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelatedResponse) Reset() {
+	*x = RelatedResponse{}
+	mi := &file_fakeshop_shopapi_recommend_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelatedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelatedResponse) ProtoMessage() {}
+
+func (x *RelatedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fakeshop_shopapi_recommend_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelatedResponse.ProtoReflect.Descriptor instead.
+func (*RelatedResponse) Descriptor() ([]byte, []int) {
+	return file_fakeshop_shopapi_recommend_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RelatedResponse) GetProductIds() []string {
+	if x != nil {
+		return x.ProductIds
+	}
+	return nil
+}
+
 var File_fakeshop_shopapi_recommend_proto protoreflect.FileDescriptor
 
 const file_fakeshop_shopapi_recommend_proto_rawDesc = "" +
@@ -128,9 +216,16 @@ const file_fakeshop_shopapi_recommend_proto_rawDesc = "" +
 	"\x11RecommendResponse\x12\x1f\n" +
 	"\vcustomer_id\x18\x01 \x01(\tR\n" +
 	"customerId\x12,\n" +
-	"\bproducts\x18\x02 \x03(\v2\x10.shop.v1.ProductR\bproducts2[\n" +
-	"\x15RecommendationService\x12B\n" +
-	"\tRecommend\x12\x19.shop.v1.RecommendRequest\x1a\x1a.shop.v1.RecommendResponseB&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
+	"\bproducts\x18\x02 \x03(\v2\x10.shop.v1.ProductR\bproducts\"/\n" +
+	"\x0eRelatedRequest\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tR\tproductId\"2\n" +
+	"\x0fRelatedResponse\x12\x1f\n" +
+	"\vproduct_ids\x18\x01 \x03(\tR\n" +
+	"productIds2\xa3\x01\n" +
+	"\x15RecommendationService\x12G\n" +
+	"\tRecommend\x12\x19.shop.v1.RecommendRequest\x1a\x1a.shop.v1.RecommendResponse\"\x03\x90\x02\x01\x12A\n" +
+	"\aRelated\x12\x17.shop.v1.RelatedRequest\x1a\x18.shop.v1.RelatedResponse\"\x03\x90\x02\x01B&Z$meshsim.dev/meshsim/fakeshop/shopapib\x06proto3"
 
 var (
 	file_fakeshop_shopapi_recommend_proto_rawDescOnce sync.Once
@@ -144,18 +239,22 @@ func file_fakeshop_shopapi_recommend_proto_rawDescGZIP() []byte {
 	return file_fakeshop_shopapi_recommend_proto_rawDescData
 }
 
-var file_fakeshop_shopapi_recommend_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_fakeshop_shopapi_recommend_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_fakeshop_shopapi_recommend_proto_goTypes = []any{
 	(*RecommendRequest)(nil),  // 0: shop.v1.RecommendRequest
 	(*RecommendResponse)(nil), // 1: shop.v1.RecommendResponse
-	(*Product)(nil),           // 2: shop.v1.Product
+	(*RelatedRequest)(nil),    // 2: shop.v1.RelatedRequest
+	(*RelatedResponse)(nil),   // 3: shop.v1.RelatedResponse
+	(*Product)(nil),           // 4: shop.v1.Product
 }
 var file_fakeshop_shopapi_recommend_proto_depIdxs = []int32{
-	2, // 0: shop.v1.RecommendResponse.products:type_name -> shop.v1.Product
+	4, // 0: shop.v1.RecommendResponse.products:type_name -> shop.v1.Product
 	0, // 1: shop.v1.RecommendationService.Recommend:input_type -> shop.v1.RecommendRequest
-	1, // 2: shop.v1.RecommendationService.Recommend:output_type -> shop.v1.RecommendResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
+	2, // 2: shop.v1.RecommendationService.Related:input_type -> shop.v1.RelatedRequest
+	1, // 3: shop.v1.RecommendationService.Recommend:output_type -> shop.v1.RecommendResponse
+	3, // 4: shop.v1.RecommendationService.Related:output_type -> shop.v1.RelatedResponse
+	3, // [3:5] is the sub-list for method output_type
+	1, // [1:3] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
 	1, // [1:1] is the sub-list for extension extendee
 	0, // [0:1] is the sub-list for field type_name
@@ -173,7 +272,7 @@ func file_fakeshop_shopapi_recommend_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fakeshop_shopapi_recommend_proto_rawDesc), len(file_fakeshop_shopapi_recommend_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

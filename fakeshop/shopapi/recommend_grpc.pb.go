@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	RecommendationService_Recommend_FullMethodName = "/shop.v1.RecommendationService/Recommend"
+	RecommendationService_Related_FullMethodName   = "/shop.v1.RecommendationService/Related"
 )
 
 // RecommendationServiceClient is the client API for RecommendationService service.
@@ -31,6 +32,8 @@ const (
 type RecommendationServiceClient interface {
 	// Recommend answers NOT_FOUND for an unknown customer.
 	Recommend(ctx context.Context, in *RecommendRequest, opts ...grpc.CallOption) (*RecommendResponse, error)
+	// Related names what is most often bought together with a product.
+	Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedResponse, error)
 }
 
 type recommendationServiceClient struct {
@@ -51,6 +54,16 @@ func (c *recommendationServiceClient) Recommend(ctx context.Context, in *Recomme
 	return out, nil
 }
 
+func (c *recommendationServiceClient) Related(ctx context.Context, in *RelatedRequest, opts ...grpc.CallOption) (*RelatedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RelatedResponse)
+	err := c.cc.Invoke(ctx, RecommendationService_Related_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RecommendationServiceServer is the server API for RecommendationService service.
 // All implementations must embed UnimplementedRecommendationServiceServer
 // for forward compatibility.
@@ -60,6 +73,8 @@ func (c *recommendationServiceClient) Recommend(ctx context.Context, in *Recomme
 type RecommendationServiceServer interface {
 	// Recommend answers NOT_FOUND for an unknown customer.
 	Recommend(context.Context, *RecommendRequest) (*RecommendResponse, error)
+	// Related names what is most often bought together with a product.
+	Related(context.Context, *RelatedRequest) (*RelatedResponse, error)
 	mustEmbedUnimplementedRecommendationServiceServer()
 }
 
@@ -72,6 +87,9 @@ type UnimplementedRecommendationServiceServer struct{}
 
 func (UnimplementedRecommendationServiceServer) Recommend(context.Context, *RecommendRequest) (*RecommendResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Recommend not implemented")
+}
+func (UnimplementedRecommendationServiceServer) Related(context.Context, *RelatedRequest) (*RelatedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Related not implemented")
 }
 func (UnimplementedRecommendationServiceServer) mustEmbedUnimplementedRecommendationServiceServer() {}
 func (UnimplementedRecommendationServiceServer) testEmbeddedByValue()                               {}
@@ -112,6 +130,24 @@ func _RecommendationService_Recommend_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RecommendationService_Related_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RelatedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RecommendationServiceServer).Related(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RecommendationService_Related_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RecommendationServiceServer).Related(ctx, req.(*RelatedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RecommendationService_ServiceDesc is the grpc.ServiceDesc for RecommendationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -122,6 +158,10 @@ var RecommendationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Recommend",
 			Handler:    _RecommendationService_Recommend_Handler,
+		},
+		{
+			MethodName: "Related",
+			Handler:    _RecommendationService_Related_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -11,8 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/fakeshop/inventory"
-	"meshsim.dev/meshsim/fakeshop/orders"
-	"meshsim.dev/meshsim/fakeshop/payments"
 )
 
 // deadline is longer than any conduct takes.
@@ -37,6 +35,19 @@ func InventoryConduct(t *testing.T, s inventory.Store) {
 	t.Run("a release gives back once", func(t *testing.T) { releaseOnce(t, s) })
 	t.Run("of many buyers at once only as many get a unique item as there are", func(t *testing.T) { neverOversold(t, s) })
 	t.Run("carts in any order never wait for each other", func(t *testing.T) { noDeadlock(t, s) })
+	t.Run("what expires is given back, and taken again if it can be", func(t *testing.T) { expires(t, s) })
+	t.Run("what is asked for again does not expire", func(t *testing.T) { prolonged(t, s) })
+	t.Run("what is sold is neither given back nor expires", func(t *testing.T) { committed(t, s) })
+}
+
+// keep is longer than any conduct takes.
+const keep = time.Hour
+
+func reserve(t *testing.T, s inventory.Store, order string, keep time.Duration, items ...inventory.Item) inventory.Reservation {
+	t.Helper()
+	r, err := s.Reserve(deadline(t), order, items, keep)
+	require.NoError(t, err)
+	return r
 }
 
 func pieces(t *testing.T, s inventory.Store, id string) int64 {
@@ -52,9 +63,9 @@ func reserveTwice(t *testing.T, s inventory.Store) {
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
-			state, short, err := s.Reserve(deadline(t), "twice", []inventory.Item{{ProductID: "p-0001", Quantity: 3}})
-			if err != nil || state != inventory.Reserved || len(short) != 0 {
-				t.Errorf("state %q, short of %v, error %v", state, short, err)
+			r, err := s.Reserve(deadline(t), "twice", []inventory.Item{{ProductID: "p-0001", Quantity: 3}}, keep)
+			if err != nil || r.State != inventory.Reserved || len(r.ShortOf) != 0 || time.Until(r.HeldUntil) < keep/2 {
+				t.Errorf("reservation %+v, error %v", r, err)
 			}
 		})
 	}
@@ -66,10 +77,10 @@ func allOrNone(t *testing.T, s inventory.Store) {
 	before := pieces(t, s, "p-0002")
 	items := []inventory.Item{{ProductID: "p-0002", Quantity: 1}, {ProductID: "p-0040", Quantity: 6}, {ProductID: "p-none", Quantity: 1}}
 	for range 2 {
-		state, short, err := s.Reserve(deadline(t), "too-much", items)
-		require.NoError(t, err)
-		require.Equal(t, inventory.Refused, state)
-		require.ElementsMatch(t, []string{"p-0040", "p-none"}, short)
+		r := reserve(t, s, "too-much", keep, items...)
+		require.Equal(t, inventory.Refused, r.State)
+		require.ElementsMatch(t, []string{"p-0040", "p-none"}, r.ShortOf)
+		require.True(t, r.HeldUntil.IsZero())
 	}
 	require.Equal(t, before, pieces(t, s, "p-0002"))
 	require.Equal(t, int64(5), pieces(t, s, "p-0040"))
@@ -77,20 +88,14 @@ func allOrNone(t *testing.T, s inventory.Store) {
 
 func refusalIsKept(t *testing.T, s inventory.Store) {
 	ctx := deadline(t)
-	all := []inventory.Item{{ProductID: "p-0040", Quantity: 5}}
-	one := []inventory.Item{{ProductID: "p-0040", Quantity: 1}}
-	state, _, err := s.Reserve(ctx, "all-five", all)
+	all := inventory.Item{ProductID: "p-0040", Quantity: 5}
+	one := inventory.Item{ProductID: "p-0040", Quantity: 1}
+	require.Equal(t, inventory.Reserved, reserve(t, s, "all-five", keep, all).State)
+	require.Equal(t, inventory.Refused, reserve(t, s, "late", keep, one).State)
+	_, err := s.Release(ctx, "all-five")
 	require.NoError(t, err)
-	require.Equal(t, inventory.Reserved, state)
-	state, _, err = s.Reserve(ctx, "late", one)
-	require.NoError(t, err)
-	require.Equal(t, inventory.Refused, state)
-	_, err = s.Release(ctx, "all-five")
-	require.NoError(t, err)
-	state, _, err = s.Reserve(ctx, "late", one)
-	require.NoError(t, err)
-	require.Equal(t, inventory.Refused, state)
-	state, err = s.Release(ctx, "late")
+	require.Equal(t, inventory.Refused, reserve(t, s, "late", keep, one).State)
+	state, err := s.Release(ctx, "late")
 	require.NoError(t, err)
 	require.Equal(t, inventory.Refused, state)
 	require.Equal(t, int64(5), pieces(t, s, "p-0040"))
@@ -98,8 +103,8 @@ func refusalIsKept(t *testing.T, s inventory.Store) {
 
 func releaseOnce(t *testing.T, s inventory.Store) {
 	before := pieces(t, s, "p-0003")
-	_, _, err := s.Reserve(deadline(t), "given-back", []inventory.Item{{ProductID: "p-0003", Quantity: 4}})
-	require.NoError(t, err)
+	four := inventory.Item{ProductID: "p-0003", Quantity: 4}
+	reserve(t, s, "given-back", keep, four)
 	var all sync.WaitGroup
 	for range 6 {
 		all.Go(func() {
@@ -111,10 +116,8 @@ func releaseOnce(t *testing.T, s inventory.Store) {
 	}
 	all.Wait()
 	require.Equal(t, before, pieces(t, s, "p-0003"))
-	state, _, err := s.Reserve(deadline(t), "given-back", []inventory.Item{{ProductID: "p-0003", Quantity: 4}})
-	require.NoError(t, err)
-	require.Equal(t, inventory.Released, state, "what was given back is not taken again under the same id")
-	state, err = s.Release(deadline(t), "never-reserved")
+	require.Equal(t, inventory.Released, reserve(t, s, "given-back", keep, four).State, "what was given back is not taken again under the same id")
+	state, err := s.Release(deadline(t), "never-reserved")
 	require.NoError(t, err)
 	require.Equal(t, inventory.None, state)
 }
@@ -125,12 +128,12 @@ func neverOversold(t *testing.T, s inventory.Store) {
 	got := map[inventory.State]int{}
 	for n := range 40 {
 		all.Go(func() {
-			state, _, err := s.Reserve(deadline(t), fmt.Sprintf("rush-%d", n), []inventory.Item{{ProductID: "p-0080", Quantity: 1}})
+			r, err := s.Reserve(deadline(t), fmt.Sprintf("rush-%d", n), []inventory.Item{{ProductID: "p-0080", Quantity: 1}}, keep)
 			if err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
-			got[state]++
+			got[r.State]++
 			mu.Unlock()
 		})
 	}
@@ -150,7 +153,7 @@ func noDeadlock(t *testing.T, s inventory.Store) {
 				items = append(items, inventory.Item{ProductID: ids[i], Quantity: 1})
 			}
 			order := fmt.Sprintf("mixed-%d", n)
-			if _, _, err := s.Reserve(deadline(t), order, items); err != nil {
+			if _, err := s.Reserve(deadline(t), order, items, keep); err != nil {
 				t.Error(err)
 			}
 			if _, err := s.Release(deadline(t), order); err != nil {
@@ -161,78 +164,89 @@ func noDeadlock(t *testing.T, s inventory.Store) {
 	all.Wait()
 }
 
-// PaymentsConduct holds a store to one payment an order.
-func PaymentsConduct(t *testing.T, s payments.Store) {
-	first := payments.Payment{OrderID: "paid", AmountCents: 100, State: payments.Taken, CardToken: "tok_a"}
-	kept, err := s.Keep(deadline(t), first)
+// lapse is so short that it is over at once.
+const lapse = time.Millisecond
+
+func expires(t *testing.T, s inventory.Store) {
+	ctx := deadline(t)
+	before := pieces(t, s, "p-0001")
+	two := inventory.Item{ProductID: "p-0001", Quantity: 2}
+	reserve(t, s, "lapsed", lapse, two)
+	require.Equal(t, before-2, pieces(t, s, "p-0001"))
+	time.Sleep(20 * time.Millisecond)
+	none, err := s.Overdue(ctx, time.Hour, 10)
 	require.NoError(t, err)
-	require.Equal(t, first, kept)
-	kept, err = s.Keep(deadline(t), payments.Payment{OrderID: "paid", AmountCents: 200, State: payments.Declined, CardToken: "tok_b"})
+	require.Empty(t, none)
+	state, err := s.Expire(ctx, "lapsed", time.Hour)
 	require.NoError(t, err)
-	require.Equal(t, first, kept)
+	require.Equal(t, inventory.Reserved, state, "it is not overdue for so long")
+
+	ids, err := s.Overdue(ctx, 0, 10)
+	require.NoError(t, err)
+	require.Equal(t, []string{"lapsed"}, ids)
+	var all sync.WaitGroup
+	for range 6 { // as many pods may look at once
+		all.Go(func() {
+			state, err := s.Expire(deadline(t), "lapsed", 0)
+			if err != nil || state != inventory.Expired {
+				t.Errorf("state %q, error %v", state, err)
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, before, pieces(t, s, "p-0001"))
+	notHeld, err := s.Commit(ctx, []string{"lapsed"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"lapsed"}, notHeld)
+
+	require.Equal(t, inventory.Reserved, reserve(t, s, "lapsed", keep, two).State)
+	require.Equal(t, before-2, pieces(t, s, "p-0001"))
+	_, err = s.Release(ctx, "lapsed")
+	require.NoError(t, err)
+
+	five := inventory.Item{ProductID: "p-0040", Quantity: 5}
+	reserve(t, s, "lapsed-for-good", lapse, five, two)
+	time.Sleep(20 * time.Millisecond)
+	_, err = s.Expire(ctx, "lapsed-for-good", 0)
+	require.NoError(t, err)
+	reserve(t, s, "quicker", keep, inventory.Item{ProductID: "p-0040", Quantity: 1})
+	require.Equal(t, inventory.Expired, reserve(t, s, "lapsed-for-good", keep, five, two).State, "all of it or none")
+	require.Equal(t, before, pieces(t, s, "p-0001"))
+	state, err = s.Release(ctx, "lapsed-for-good")
+	require.NoError(t, err)
+	require.Equal(t, inventory.Expired, state)
+	_, err = s.Release(ctx, "quicker")
+	require.NoError(t, err)
+	require.Equal(t, int64(5), pieces(t, s, "p-0040"))
 }
 
-// OrdersConduct holds a store to orders that are written once and settled once.
-func OrdersConduct(t *testing.T, s orders.Store) {
-	wanted := &orders.Order{ID: "o-conduct", CustomerID: "c-0001", TotalCents: 700, ConfigurationID: "cfg-1", Items: []orders.Item{
-		{ProductID: "p-0001", Quantity: 2, UnitCents: 100}, {ProductID: "p-0002", Quantity: 1, UnitCents: 500}}}
-	t.Run("an unknown order is nil", func(t *testing.T) {
-		o, err := s.Order(deadline(t), "o-none")
+func prolonged(t *testing.T, s inventory.Store) {
+	one := inventory.Item{ProductID: "p-0002", Quantity: 1}
+	reserve(t, s, "prolonged", lapse, one)
+	time.Sleep(20 * time.Millisecond)
+	require.Greater(t, time.Until(reserve(t, s, "prolonged", keep, one).HeldUntil), keep/2)
+	state, err := s.Expire(deadline(t), "prolonged", 0)
+	require.NoError(t, err)
+	require.Equal(t, inventory.Reserved, state)
+}
+
+func committed(t *testing.T, s inventory.Store) {
+	ctx := deadline(t)
+	before := pieces(t, s, "p-0003")
+	three := inventory.Item{ProductID: "p-0003", Quantity: 3}
+	reserve(t, s, "sold", lapse, three)
+	for range 2 {
+		notHeld, err := s.Commit(ctx, []string{"sold", "never-reserved"})
 		require.NoError(t, err)
-		require.Nil(t, o)
-	})
-	t.Run("of many that begin an order one creates it", func(t *testing.T) {
-		var all sync.WaitGroup
-		var mu sync.Mutex
-		created := 0
-		for range 8 {
-			all.Go(func() {
-				o, mine, err := s.Begin(deadline(t), wanted)
-				if err != nil || o.Status != orders.Pending || len(o.Items) != 2 || o.TotalCents != 700 {
-					t.Errorf("order %+v, error %v", o, err)
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				if mine {
-					created++
-				}
-			})
-		}
-		all.Wait()
-		require.Equal(t, 1, created)
-	})
-	t.Run("what was written is read again", func(t *testing.T) {
-		o, err := s.Order(deadline(t), wanted.ID)
-		require.NoError(t, err)
-		require.WithinDuration(t, time.Now(), o.CreatedAt, time.Minute)
-		o.CreatedAt = time.Time{}
-		want := *wanted
-		want.Status = orders.Pending
-		require.Equal(t, &want, o)
-	})
-	t.Run("an order is claimed once in a while, and only when left", func(t *testing.T) {
-		none, err := s.Claim(deadline(t), time.Hour, 10)
-		require.NoError(t, err)
-		require.Empty(t, none)
-		time.Sleep(20 * time.Millisecond)
-		mine, err := s.Claim(deadline(t), 10*time.Millisecond, 10)
-		require.NoError(t, err)
-		require.Len(t, mine, 1)
-		require.Equal(t, wanted.ID, mine[0].ID)
-		require.Len(t, mine[0].Items, 2)
-		again, err := s.Claim(deadline(t), 5*time.Second, 10)
-		require.NoError(t, err)
-		require.Empty(t, again)
-	})
-	t.Run("the first to settle an order wins", func(t *testing.T) {
-		status, err := s.Settle(deadline(t), wanted.ID, orders.Confirmed)
-		require.NoError(t, err)
-		require.Equal(t, orders.Confirmed, status)
-		status, err = s.Settle(deadline(t), wanted.ID, orders.OutOfStock)
-		require.NoError(t, err)
-		require.Equal(t, orders.Confirmed, status)
-		left, err := s.Claim(deadline(t), 0, 10)
-		require.NoError(t, err)
-		require.Empty(t, left)
-	})
+		require.Equal(t, []string{"never-reserved"}, notHeld)
+	}
+	time.Sleep(20 * time.Millisecond)
+	state, err := s.Expire(ctx, "sold", 0)
+	require.NoError(t, err)
+	require.Equal(t, inventory.Committed, state)
+	state, err = s.Release(ctx, "sold")
+	require.NoError(t, err)
+	require.Equal(t, inventory.Committed, state)
+	require.Equal(t, inventory.Committed, reserve(t, s, "sold", keep, three).State)
+	require.Equal(t, before-3, pieces(t, s, "p-0003"))
 }

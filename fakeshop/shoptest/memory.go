@@ -4,14 +4,16 @@
 package shoptest
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"meshsim.dev/meshsim/fakeshop/analytics"
 	"meshsim.dev/meshsim/fakeshop/inventory"
-	"meshsim.dev/meshsim/fakeshop/orders"
 	"meshsim.dev/meshsim/fakeshop/payments"
 )
 
@@ -27,6 +29,12 @@ type reservation struct {
 	state inventory.State
 	items []inventory.Item
 	short []string
+	until time.Time
+}
+
+// held tells whether pieces are off the shelf for it.
+func (r *reservation) held() bool {
+	return r.state == inventory.Reserved || r.state == inventory.Committed
 }
 
 // NewInventory holds the given pieces by product.
@@ -48,50 +56,100 @@ func (i *Inventory) Stock(_ context.Context, id string) (inventory.Stock, bool, 
 	return inventory.Stock{ProductID: id, Stock: pieces, Initial: i.initial[id]}, known, nil
 }
 
-// Reserve takes all items or none, once for an order id.
-func (i *Inventory) Reserve(_ context.Context, orderID string, items []inventory.Item) (inventory.State, []string, error) {
+// Reserve takes all items or none for an order id.
+func (i *Inventory) Reserve(_ context.Context, orderID string, items []inventory.Item, keep time.Duration) (inventory.Reservation, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if r := i.reserved[orderID]; r != nil {
-		return r.state, r.short, nil
-	}
-	r := &reservation{state: inventory.Reserved, items: items}
-	for _, item := range items {
-		if i.stock[item.ProductID] < int64(item.Quantity) {
-			r.state, r.short = inventory.Refused, append(r.short, item.ProductID)
+	r := i.reserved[orderID]
+	if r == nil {
+		r = &reservation{state: inventory.Expired, items: items}
+		i.reserved[orderID] = r
+		if r.short = i.short(items); len(r.short) > 0 {
+			r.state = inventory.Refused
 		}
+	}
+	if r.state == inventory.Expired && len(i.short(r.items)) == 0 {
+		i.move(r, -1)
+		r.state = inventory.Reserved
 	}
 	if r.state == inventory.Reserved {
-		for _, item := range items {
-			i.stock[item.ProductID] -= int64(item.Quantity)
+		r.until = time.Now().Add(keep)
+	}
+	return inventory.Reservation{State: r.state, ShortOf: r.short, HeldUntil: r.until}, nil
+}
+
+func (i *Inventory) short(items []inventory.Item) (short []string) {
+	for _, item := range items {
+		if i.stock[item.ProductID] < int64(item.Quantity) {
+			short = append(short, item.ProductID)
 		}
 	}
-	i.reserved[orderID] = r
-	return r.state, r.short, nil
+	return short
+}
+
+// move takes pieces off the shelf (-1) or puts them back (+1).
+func (i *Inventory) move(r *reservation, sign int64) {
+	for _, item := range r.items {
+		i.stock[item.ProductID] += sign * int64(item.Quantity)
+	}
 }
 
 // Release gives back what is reserved for the order, once.
 func (i *Inventory) Release(_ context.Context, orderID string) (inventory.State, error) {
+	return i.giveBack(orderID, inventory.Released, func(*reservation) bool { return true })
+}
+
+// Expire gives back what is reserved for the order if it is overdue.
+func (i *Inventory) Expire(_ context.Context, orderID string, overdue time.Duration) (inventory.State, error) {
+	return i.giveBack(orderID, inventory.Expired, func(r *reservation) bool { return time.Since(r.until) > overdue })
+}
+
+func (i *Inventory) giveBack(orderID string, as inventory.State, when func(*reservation) bool) (inventory.State, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	r := i.reserved[orderID]
 	if r == nil {
 		return inventory.None, nil
 	}
-	if r.state == inventory.Reserved {
-		r.state = inventory.Released
-		for _, item := range r.items {
-			i.stock[item.ProductID] += int64(item.Quantity)
-		}
+	if r.state == inventory.Reserved && when(r) {
+		r.state = as
+		i.move(r, 1)
 	}
 	return r.state, nil
 }
 
-// Held is what is reserved for an order.
+// Commit makes what is held of the orders final.
+func (i *Inventory) Commit(_ context.Context, orderIDs []string) (notHeld []string, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, id := range orderIDs {
+		r := i.reserved[id]
+		if r == nil || !r.held() {
+			notHeld = append(notHeld, id)
+			continue
+		}
+		r.state = inventory.Committed
+	}
+	return notHeld, nil
+}
+
+// Overdue names orders whose reservations should have ended so long ago.
+func (i *Inventory) Overdue(_ context.Context, overdue time.Duration, limit int) (ids []string, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id, r := range i.reserved {
+		if r.state == inventory.Reserved && time.Since(r.until) > overdue && len(ids) < limit {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// Held is what is reserved for an order, or sold.
 func (i *Inventory) Held(orderID string) []inventory.Item {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if r := i.reserved[orderID]; r != nil && r.state == inventory.Reserved {
+	if r := i.reserved[orderID]; r != nil && r.held() {
 		return r.items
 	}
 	return nil
@@ -112,11 +170,15 @@ var _ payments.Store = (*Payments)(nil)
 func (p *Payments) Keep(_ context.Context, n payments.Payment) (payments.Payment, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if kept, there := p.kept[n.OrderID]; there {
-		return kept, nil
+	kept, there := p.kept[n.OrderID]
+	switch {
+	case !there:
+		kept = n
+	case kept.State == payments.Taken && n.State == payments.Refunded:
+		kept.State = payments.Refunded
 	}
-	p.kept[n.OrderID] = n
-	return n, nil
+	p.kept[n.OrderID] = kept
+	return kept, nil
 }
 
 // Payment is the one of an order.
@@ -127,82 +189,103 @@ func (p *Payments) Payment(orderID string) (payments.Payment, bool) {
 	return kept, there
 }
 
-// Orders is an orders.Store in memory.
-type Orders struct {
-	mu      sync.Mutex
-	kept    map[string]*orders.Order
-	touched map[string]time.Time
+// Book is a payments.Book in memory.
+type Book struct {
+	mu   sync.Mutex
+	kept map[string]payments.Charge
 }
 
-// NewOrders holds none.
-func NewOrders() *Orders {
-	return &Orders{kept: map[string]*orders.Order{}, touched: map[string]time.Time{}}
-}
+// NewBook is empty.
+func NewBook() *Book { return &Book{kept: map[string]payments.Charge{}} }
 
-var _ orders.Store = (*Orders)(nil)
+var _ payments.Book = (*Book)(nil)
 
-func copyOf(o *orders.Order) *orders.Order {
-	out := *o
-	out.Items = slices.Clone(o.Items)
-	return &out
-}
-
-// Order answers nil for an unknown id.
-func (s *Orders) Order(_ context.Context, id string) (*orders.Order, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o := s.kept[id]; o != nil {
-		return copyOf(o), nil
+// Enter writes a charge unless its key has one.
+func (b *Book) Enter(_ context.Context, c payments.Charge) (payments.Charge, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	kept, there := b.kept[c.Key]
+	switch {
+	case !there:
+		kept = c
+	case kept.State == payments.Captured && c.State == payments.Voided:
+		kept.State = payments.Voided
 	}
-	return nil, nil
+	b.kept[c.Key] = kept
+	return kept, nil
 }
 
-// Begin writes a pending order unless the id is taken.
-func (s *Orders) Begin(_ context.Context, o *orders.Order) (*orders.Order, bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if kept := s.kept[o.ID]; kept != nil {
-		return copyOf(kept), false, nil
-	}
-	kept := copyOf(o)
-	kept.Status, kept.CreatedAt = orders.Pending, time.Now().UTC()
-	s.kept[o.ID], s.touched[o.ID] = kept, kept.CreatedAt
-	return copyOf(kept), true, nil
+// Charge is the one of a key, the zero Charge when there is none.
+func (b *Book) Charge(key string) payments.Charge {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept[key]
 }
 
-// Settle turns a pending order into status; of several, the first one wins.
-func (s *Orders) Settle(_ context.Context, id string, status orders.Status) (orders.Status, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o := s.kept[id]
-	if o.Status == orders.Pending {
-		o.Status = status
-	}
-	return o.Status, nil
+// Len is how many keys there are.
+func (b *Book) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.kept)
 }
 
-// Claim returns orders left pending for so long.
-func (s *Orders) Claim(_ context.Context, left time.Duration, limit int) ([]*orders.Order, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*orders.Order
-	for id, o := range s.kept {
-		if o.Status == orders.Pending && time.Since(s.touched[id]) >= left && len(out) < limit {
-			s.touched[id] = time.Now()
-			out = append(out, copyOf(o))
+// Events is an analytics.Store in memory.
+type Events struct {
+	mu   sync.Mutex
+	kept map[string]analytics.Event
+}
+
+// NewEvents holds none.
+func NewEvents() *Events { return &Events{kept: map[string]analytics.Event{}} }
+
+var _ analytics.Store = (*Events)(nil)
+
+// Record drops events whose ids it knows.
+func (e *Events) Record(_ context.Context, events []analytics.Event) (recorded int, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range events {
+		if _, known := e.kept[n.ID]; !known {
+			e.kept[n.ID] = n
+			recorded++
 		}
 	}
-	return out, nil
+	return recorded, nil
 }
 
-// All returns every order, by id.
-func (s *Orders) All() []*orders.Order {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []*orders.Order
-	for _, o := range s.kept {
-		out = append(out, copyOf(o))
+// BoughtTogether counts anew each time.
+func (e *Events) BoughtTogether(_ context.Context, most int) (all []analytics.Companions, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	count := map[string]map[string]int{}
+	for _, n := range e.kept {
+		for _, a := range n.ProductIDs {
+			for _, b := range n.ProductIDs {
+				if a != b && n.Kind == "order.confirmed" {
+					if count[a] == nil {
+						count[a] = map[string]int{}
+					}
+					count[a][b]++
+				}
+			}
+		}
 	}
-	slices.SortFunc(out, func(a, b *orders.Order) int { return strings.Compare(a.ID, b.ID) })
-	return out
+	for _, a := range slices.Sorted(maps.Keys(count)) {
+		with := slices.SortedFunc(maps.Keys(count[a]), func(x, y string) int {
+			return cmp.Or(cmp.Compare(count[a][y], count[a][x]), strings.Compare(x, y))
+		})
+		all = append(all, analytics.Companions{ProductID: a, With: with[:min(len(with), most)]})
+	}
+	return all, nil
+}
+
+// Counts returns how many events there are of each kind.
+func (e *Events) Counts(context.Context) (map[string]int64, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := map[string]int64{}
+	for _, n := range e.kept {
+		out[n.Kind]++
+	}
+	return out, nil
 }

@@ -32,21 +32,31 @@ type Postgres struct {
 	Password   string
 	SecretsDir string // as the services read it
 
-	dir  string
-	bin  string
-	cred *syscall.Credential // of the user postgres, nil when that is who we are
-	cmd  *exec.Cmd
-	done chan error
+	primary *Postgres // of a replica
+	dir     string
+	bin     string
+	cred    *syscall.Credential // of the user postgres, nil when that is who we are
+	cmd     *exec.Cmd
+	done    chan error
 }
 
 // StartPostgres starts Debian's PostgreSQL as the user postgres, in an empty
 // directory. It needs root, to become that user, or to be that user.
-func StartPostgres(ctx context.Context) (p *Postgres, err error) {
+func StartPostgres(ctx context.Context) (*Postgres, error) {
+	return launch(ctx, &Postgres{Password: rand.Text()})
+}
+
+// StartReplica starts a streaming replica, and returns when it follows.
+func (p *Postgres) StartReplica(ctx context.Context) (*Postgres, error) {
+	return launch(ctx, &Postgres{Password: p.Password, primary: p})
+}
+
+func launch(ctx context.Context, p *Postgres) (_ *Postgres, err error) {
 	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(bins) == 0 {
 		return nil, errors.New("no PostgreSQL under /usr/lib/postgresql: apt-get install postgresql")
 	}
-	p = &Postgres{Host: "127.0.0.1", User: "shop", Password: rand.Text(), bin: bins[len(bins)-1], done: make(chan error, 1)}
+	p.Host, p.User, p.bin, p.done = "127.0.0.1", "shop", bins[len(bins)-1], make(chan error, 1)
 	if p.dir, err = os.MkdirTemp("", "shop"); err != nil {
 		return nil, fmt.Errorf("making a directory for PostgreSQL: %w", err)
 	}
@@ -77,8 +87,8 @@ func (p *Postgres) prepare() error {
 		return fmt.Errorf("reading the entry script: %w", err)
 	}
 	p.SecretsDir = filepath.Join(p.dir, "secrets")
-	files := map[string]string{"entry.sh": string(script), "secrets/db-user": p.User + "\n", "secrets/db-password": p.Password + "\n", "secrets/payment-key": "test\n"}
-	for _, d := range []string{"", "secrets", "data", "run"} {
+	files := map[string]string{"entry.sh": string(script), "secrets/db-user": p.User + "\n", "secrets/db-password": p.Password + "\n", "secrets/payment-key": "test\n", "replication/password": p.Password + "\n"}
+	for _, d := range []string{"", "secrets", "replication", "data", "run"} {
 		if err := os.MkdirAll(filepath.Join(p.dir, d), 0o755); err != nil {
 			return fmt.Errorf("making a directory for PostgreSQL: %w", err)
 		}
@@ -156,7 +166,10 @@ func (p *Postgres) command(argv ...string) *exec.Cmd {
 	c.Dir = "/"
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "PGPORT=" + strconv.Itoa(int(p.Port)), "PG_LISTEN=" + p.Host,
 		"PG_BIN=" + p.bin, "PG_DATA=" + filepath.Join(p.dir, "data", "db"), "PG_RUN=" + filepath.Join(p.dir, "run"),
-		"PG_SECRETS=" + p.SecretsDir, "PG_MAX_CONNECTIONS=100"}
+		"PG_SECRETS=" + p.SecretsDir, "PG_REPLICATION=" + filepath.Join(p.dir, "replication"), "PG_MAX_CONNECTIONS=100"}
+	if p.primary != nil {
+		c.Env = append(c.Env, "PG_ROLE=replica", "PG_PRIMARY="+p.primary.Host, "PG_PRIMARY_PORT="+strconv.Itoa(int(p.primary.Port)))
+	}
 	if p.cred != nil {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred}
 	}
@@ -166,8 +179,13 @@ func (p *Postgres) command(argv ...string) *exec.Cmd {
 // SQL runs statements as the superuser through the local socket, as a probe in
 // the pod does, and returns the rows: columns parted by "|".
 func (p *Postgres) SQL(statements ...string) ([]string, error) {
+	return p.SQLIn("shop", statements...)
+}
+
+// SQLIn is SQL in another database.
+func (p *Postgres) SQLIn(database string, statements ...string) ([]string, error) {
 	args := []string{filepath.Join(p.bin, "psql"), "--host=" + filepath.Join(p.dir, "run"), "--username=postgres",
-		"--dbname=shop", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"}
+		"--dbname=" + database, "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"}
 	for _, s := range statements {
 		args = append(args, "--command="+s)
 	}
@@ -177,6 +195,10 @@ func (p *Postgres) SQL(statements ...string) ([]string, error) {
 	}
 	return slices.DeleteFunc(strings.Split(string(out), "\n"), func(s string) bool { return s == "" }), nil
 }
+
+// DataDir is where the database's files are, and the working directory of its
+// processes.
+func (p *Postgres) DataDir() string { return filepath.Join(p.dir, "data", "db") }
 
 // Shutdown ends PostgreSQL as Kubernetes does, and keeps its data.
 func (p *Postgres) Shutdown() error {
@@ -194,7 +216,7 @@ func (p *Postgres) Shutdown() error {
 // Crash ends PostgreSQL as a dying machine would: what it has not written is
 // gone.
 func (p *Postgres) Crash() error {
-	data, err := os.ReadFile(filepath.Join(p.dir, "data", "db", "postmaster.pid"))
+	data, err := os.ReadFile(filepath.Join(p.DataDir(), "postmaster.pid"))
 	if err != nil {
 		return fmt.Errorf("looking for PostgreSQL: %w", err)
 	}
@@ -213,4 +235,15 @@ func (p *Postgres) Crash() error {
 // Stop ends PostgreSQL and removes its data.
 func (p *Postgres) Stop() error {
 	return errors.Join(p.Shutdown(), os.RemoveAll(p.dir))
+}
+
+// Follow makes a replica that is shut down follow another primary from its next
+// start on.
+func (p *Postgres) Follow(primary *Postgres) error {
+	p.primary = primary
+	err := os.WriteFile(filepath.Join(p.dir, "replication", "password"), []byte(primary.Password+"\n"), 0o644)
+	if err != nil {
+		return fmt.Errorf("writing for PostgreSQL: %w", err)
+	}
+	return nil
 }

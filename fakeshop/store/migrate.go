@@ -18,17 +18,24 @@ var migrations embed.FS
 // migrationLock is the advisory lock that migrating pods queue for.
 const migrationLock = 0x73686f70 // "shop"
 
+// migration is a step of the schema: SQL, or work of the program's own.
 type migration struct {
 	version int
 	name    string
 	sql     string
+	work    func(ctx context.Context, tx pgx.Tx) error
+}
+
+// programmed are the migrations that are no SQL, by their number.
+var programmed = map[int]migration{
+	9: {name: "0009_assortment", work: putAssortment},
 }
 
 // Migrate brings the schema up to this program's version. Any number of pods
 // may call it at once: one works, the others wait and find it done. A schema
 // that is newer already is left as it is.
 func (d *DB) Migrate(ctx context.Context) error {
-	list, err := readMigrations(migrations)
+	list, err := readMigrations(migrations, programmed)
 	if err != nil {
 		return err
 	}
@@ -87,7 +94,11 @@ func apply(ctx context.Context, conn *pgx.Conn, m migration) error {
 		if _, err := tx.Exec(ctx, before); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, m.sql); err != nil {
+		if m.work != nil {
+			if err := m.work(ctx, tx); err != nil {
+				return err
+			}
+		} else if _, err := tx.Exec(ctx, m.sql); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "INSERT INTO public.schema_migrations (version, name) VALUES ($1, $2)", m.version, m.name)
@@ -95,25 +106,38 @@ func apply(ctx context.Context, conn *pgx.Conn, m migration) error {
 	})
 }
 
-// readMigrations reads NNNN_name.sql files, which must be numbered 1, 2, 3, ….
-func readMigrations(files fs.FS) ([]migration, error) {
+// readMigrations reads NNNN_name.sql files, which together with the programmed
+// ones must be numbered 1, 2, 3, ….
+func readMigrations(files fs.FS, programmed map[int]migration) ([]migration, error) {
 	names, err := fs.Glob(files, "migrations/*.sql") // sorted
 	if err != nil {
 		return nil, fmt.Errorf("listing migrations: %w", err)
 	}
 	var list []migration
-	for i, name := range names {
+	next := func() {
+		for {
+			m, is := programmed[len(list)+1]
+			if !is {
+				return
+			}
+			m.version = len(list) + 1
+			list = append(list, m)
+		}
+	}
+	for _, name := range names {
+		next()
 		base := strings.TrimSuffix(path.Base(name), ".sql")
 		number, _, _ := strings.Cut(base, "_")
-		if v, err := strconv.Atoi(number); err != nil || v != i+1 {
-			return nil, fmt.Errorf("migration %s: number %d is wanted", base, i+1)
+		if v, err := strconv.Atoi(number); err != nil || v != len(list)+1 {
+			return nil, fmt.Errorf("migration %s: number %d is wanted", base, len(list)+1)
 		}
 		sql, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("reading migration %s: %w", base, err)
 		}
-		list = append(list, migration{version: i + 1, name: base, sql: string(sql)})
+		list = append(list, migration{version: len(list) + 1, name: base, sql: string(sql)})
 	}
+	next()
 	if len(list) == 0 {
 		return nil, fmt.Errorf("there are no migrations")
 	}

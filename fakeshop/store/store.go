@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -22,8 +24,12 @@ const hop = "postgres"
 // Config says where the database is and who asks.
 type Config struct {
 	Host string
-	Port uint16
-	Name string
+	// ReadHost is where what may be a little old can be read: a streaming
+	// replica. "" is Host.
+	ReadHost string
+	Port     uint16
+	ReadPort uint16 // 0 is Port
+	Name     string
 	// Credentials are asked for with every new connection, so that rotated
 	// ones are used without a restart.
 	Credentials func(context.Context) (user, password string, err error)
@@ -40,22 +46,53 @@ type Config struct {
 	Application string
 }
 
-// DB is the database as one pod uses it: at most four connections.
+// Connections that one pod has at most.
+const (
+	mostConns     = 4
+	mostReadConns = 2
+)
+
+type pool = *pgxpool.Pool
+
+// DB is the database as one pod uses it.
 type DB struct {
-	pool *pgxpool.Pool
+	pool    pool
+	replica *replica // nil: there is none
 }
 
 // Open prepares the connections; it does not connect yet.
 func Open(ctx context.Context, cfg Config) (*DB, error) {
+	primary, err := open(ctx, cfg, cfg.Host, cfg.Port, mostConns)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{pool: primary}
+	if cfg.ReadHost != "" {
+		read, err := open(ctx, cfg, cfg.ReadHost, cmp.Or(cfg.ReadPort, cfg.Port), mostReadConns)
+		if err != nil {
+			primary.Close()
+			return nil, err
+		}
+		db.replica = &replica{pool: read}
+	}
+	return db, nil
+}
+
+func open(ctx context.Context, cfg Config, host string, port uint16, conns int32) (pool, error) {
 	pc, err := pgxpool.ParseConfig("sslmode=disable")
 	if err != nil {
 		return nil, fmt.Errorf("preparing the database's configuration: %w", err)
 	}
-	pc.MaxConns, pc.MinConns = 4, 0
+	pc.MaxConns, pc.MinConns = conns, 0
 	pc.MaxConnLifetime, pc.MaxConnLifetimeJitter = 30*time.Minute, 5*time.Minute
 	pc.MaxConnIdleTime, pc.HealthCheckPeriod = 2*time.Minute, 30*time.Second
+	// A connection that died in the pool is found out by its first statement,
+	// which is then repeated on another; asking each one first whether it lives
+	// would cost a round trip every time.
+	pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	cc := pc.ConnConfig
-	cc.Host, cc.Port, cc.Database = cfg.Host, cfg.Port, cfg.Name
+	cc.Tracer = tracer{}
+	cc.Host, cc.Port, cc.Database = host, port, cfg.Name
 	cc.TLSConfig, cc.Fallbacks = nil, nil
 	cc.ConnectTimeout = 2 * time.Second
 	cc.RuntimeParams["application_name"] = cfg.Application
@@ -79,11 +116,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 			return closeOrNot(c, e)
 		}
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	p, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("preparing the database's connections: %w", err)
 	}
-	return &DB{pool: pool}, nil
+	return p, nil
 }
 
 // Ping tells whether the database answers.
@@ -92,7 +129,12 @@ func (d *DB) Ping(ctx context.Context) error {
 }
 
 // Close closes the connections, waiting for those in use.
-func (d *DB) Close() { d.pool.Close() }
+func (d *DB) Close() {
+	d.pool.Close()
+	if d.replica != nil {
+		d.replica.pool.Close()
+	}
+}
 
 // at gives an error of the database its hop and its kind.
 func at(doing string, err error) error {
@@ -113,6 +155,8 @@ func code(err error) codes.Code {
 			return codes.InvalidArgument
 		case "08", "53", "57", "28": // connection, resources, shutdown, login
 			return codes.Unavailable
+		case "40": // a serialisation failure, a deadlock
+			return codes.Aborted
 		}
 		return codes.Internal
 	}
@@ -125,7 +169,7 @@ func code(err error) codes.Code {
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return codes.Unavailable
 	}
-	if _, ok := errors.AsType[net.Error](err); ok || pgconn.SafeToRetry(err) {
+	if _, ok := errors.AsType[net.Error](err); ok || pgconn.SafeToRetry(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return codes.Unavailable
 	}
 	return codes.Internal

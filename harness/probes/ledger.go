@@ -17,9 +17,9 @@ type Database interface {
 	Query(ctx context.Context, sql string) ([][]string, error)
 }
 
-// settling is how long orders may stay pending after the last request: the
-// shop finishes what a stopped pod left behind within half a minute.
-const settling = 90 * time.Second
+// settling is how long orders may stay unsettled after the last request: the
+// shop finishes what a stopped pod left behind within a minute.
+const settling = 2 * time.Minute
 
 // Orders are the client's side of the ledger, by the ids that it chose.
 type Orders struct {
@@ -95,19 +95,19 @@ func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, er
 func awaitSettled(ctx context.Context, db Database) error {
 	deadline := time.Now().Add(settling)
 	for {
-		rows, err := column(ctx, db, "SELECT count(*) FROM orders.orders WHERE status = 'pending'")
+		rows, err := column(ctx, db, "SELECT count(*) FROM orders.orders WHERE settled_at IS NULL")
 		if err != nil {
-			return fmt.Errorf("count pending orders: %w", err)
+			return fmt.Errorf("count unsettled orders: %w", err)
 		}
-		pending, err := strconv.Atoi(strings.Join(rows, ""))
+		unsettled, err := strconv.Atoi(strings.Join(rows, ""))
 		if err != nil {
-			return fmt.Errorf("count pending orders: %w", err)
+			return fmt.Errorf("count unsettled orders: %w", err)
 		}
-		if pending == 0 {
+		if unsettled == 0 {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d orders are still pending %s after the last request", pending, settling)
+			return fmt.Errorf("%d orders are still unsettled %s after the last request", unsettled, settling)
 		}
 		if err := kube.Sleep(ctx, time.Second); err != nil {
 			return err

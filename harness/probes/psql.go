@@ -41,7 +41,8 @@ func rows(stdout []byte) [][]string {
 // so that a rehearsal starts from the same shop as the one before.
 func ClearOrders(ctx context.Context, db Database) error {
 	_, err := db.Query(ctx, `BEGIN;
-TRUNCATE orders.order_items, orders.orders, inventory.reservations, payments.payments, configurator.configurations, analytics.events;
+TRUNCATE orders.order_items, orders.orders, orders.outbox, inventory.reservations, payments.payments, provider.charges,
+	configurator.configurations, analytics.events, analytics.bought_together;
 UPDATE inventory.products SET stock = stock_initial WHERE stock <> stock_initial;
 COMMIT`)
 	return err

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"meshsim.dev/meshsim/fakeshop/shopapi"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -32,6 +33,7 @@ type judgement struct {
 	Hop     string // of failures
 	Pod     string
 	Error   string // of failures and rejections
+	Hops    string // as the shop told them, or ""
 }
 
 // shopError is the body of the shop's answers that are not successes.
@@ -48,7 +50,7 @@ func judgeHTTP(service string, code int, header http.Header, body []byte, err er
 	if err != nil {
 		return judgement{Outcome: results.Failed, Class: classOf(err), Hop: service, Error: clip(err.Error())}
 	}
-	j := judgement{Status: code, Outcome: results.OK, Pod: header.Get(shopapi.PodHeader)}
+	j := judgement{Status: code, Outcome: results.OK, Pod: header.Get(shopapi.PodHeader), Hops: told(header.Get(shopapi.HopsHeader))}
 	if code >= 200 && code < 300 {
 		return j
 	}
@@ -80,6 +82,14 @@ func judgeHTTP(service string, code int, header http.Header, body []byte, err er
 	return j
 }
 
+// told keeps of a line of hops what can be read again.
+func told(line string) string {
+	if !hops.Valid(line) {
+		return ""
+	}
+	return line
+}
+
 // isBusiness tells the answers that are the shop's business from failures.
 func isBusiness(code int) bool {
 	switch code {
@@ -93,7 +103,7 @@ func isBusiness(code int) bool {
 // judgeGRPC classifies the end of a gRPC call.
 func judgeGRPC(service string, err error, trailer metadata.MD) judgement {
 	s, _ := status.FromError(err)
-	j := judgement{Status: int(s.Code()), Outcome: results.OK, Pod: first(trailer, shopapi.PodHeader)}
+	j := judgement{Status: int(s.Code()), Outcome: results.OK, Pod: first(trailer, shopapi.PodHeader), Hops: told(first(trailer, shopapi.HopsHeader))}
 	if s.Code() == codes.OK {
 		return j
 	}

@@ -42,24 +42,24 @@ func TestHTTPAnswersAreClassified(t *testing.T) {
 		body   string
 		want   judgement
 	}{
-		{"a success", 200, fromPod(), "{}", judgement{200, "ok", "", "", "edge-1", ""}},
-		{"a new order", 201, fromPod(), "{}", judgement{201, "ok", "", "", "edge-1", ""}},
-		{"sold out", 409, fromPod(), `{"error":"sold out","code":"out_of_stock","pod":"edge-1"}`, judgement{409, "rejected", "", "", "edge-1", "sold out"}},
-		{"a declined card", 402, fromPod(), `{"code":"payment_declined"}`, judgement{402, "rejected", "", "", "edge-1", ""}},
-		{"not found", 404, fromPod(), `{"error":"none"}`, judgement{404, "rejected", "", "", "edge-1", "none"}},
-		{"invalid", 400, fromPod(), `{}`, judgement{400, "rejected", "", "", "edge-1", ""}},
-		{"an invalid configuration", 422, fromPod(), `{}`, judgement{422, "rejected", "", "", "edge-1", ""}},
-		{"not found, says the load balancer", 404, nil, "<html>", judgement{404, "failed", "http-404", "order-processing", "", "404 Not Found"}},
-		{"a failure behind the edge", 503, fromPod(), failed, judgement{503, "failed", "http-503", "order-processing>inventory-management", "inventory-7", "no stock service"}},
-		{"a bad gateway", 502, nil, "<html>502</html>", judgement{502, "failed", "http-502", "order-processing", "", "502 Bad Gateway"}},
-		{"a gateway timeout", 504, nil, "", judgement{504, "failed", "http-504", "order-processing", "", "504 Gateway Timeout"}},
-		{"denied by a policy behind the edge", 403, fromPod(), `{"error":"denied","code":"permission_denied","hop":"a>b","pod":"b-1"}`, judgement{403, "failed", "policy-denied", "a>b", "b-1", "denied"}},
-		{"denied by a proxy", 403, fromPod("l5d-proxy-error", "unauthorized"), "", judgement{403, "failed", "policy-denied", "order-processing", "edge-1", "unauthorized"}},
-		{"forbidden by somebody", 403, nil, "", judgement{403, "failed", "http-403", "order-processing", "", "403 Forbidden"}},
-		{"too many requests", 429, fromPod(), "", judgement{429, "failed", "http-429", "order-processing", "edge-1", "429 Too Many Requests"}},
-		{"a redirect, which the shop never sends", 302, fromPod(), "", judgement{302, "failed", "http-302", "order-processing", "edge-1", "302 Found"}},
-		{"half a body", 500, fromPod(), failed[:30], judgement{500, "failed", "http-500", "order-processing", "edge-1", "500 Internal Server Error"}},
-		{"a long story", 500, fromPod(), `{"error":"` + long + `"}`, judgement{500, "failed", "http-500", "order-processing", "edge-1", strings.Repeat("é", 150) + "…"}},
+		{"a success", 200, fromPod(), "{}", judgement{200, "ok", "", "", "edge-1", "", ""}},
+		{"a new order", 201, fromPod(), "{}", judgement{201, "ok", "", "", "edge-1", "", ""}},
+		{"sold out", 409, fromPod(), `{"error":"sold out","code":"out_of_stock","pod":"edge-1"}`, judgement{409, "rejected", "", "", "edge-1", "sold out", ""}},
+		{"a declined card", 402, fromPod(), `{"code":"payment_declined"}`, judgement{402, "rejected", "", "", "edge-1", "", ""}},
+		{"not found", 404, fromPod(), `{"error":"none"}`, judgement{404, "rejected", "", "", "edge-1", "none", ""}},
+		{"invalid", 400, fromPod(), `{}`, judgement{400, "rejected", "", "", "edge-1", "", ""}},
+		{"an invalid configuration", 422, fromPod(), `{}`, judgement{422, "rejected", "", "", "edge-1", "", ""}},
+		{"not found, says the load balancer", 404, nil, "<html>", judgement{404, "failed", "http-404", "order-processing", "", "404 Not Found", ""}},
+		{"a failure behind the edge", 503, fromPod(), failed, judgement{503, "failed", "http-503", "order-processing>inventory-management", "inventory-7", "no stock service", ""}},
+		{"a bad gateway", 502, nil, "<html>502</html>", judgement{502, "failed", "http-502", "order-processing", "", "502 Bad Gateway", ""}},
+		{"a gateway timeout", 504, nil, "", judgement{504, "failed", "http-504", "order-processing", "", "504 Gateway Timeout", ""}},
+		{"denied by a policy behind the edge", 403, fromPod(), `{"error":"denied","code":"permission_denied","hop":"a>b","pod":"b-1"}`, judgement{403, "failed", "policy-denied", "a>b", "b-1", "denied", ""}},
+		{"denied by a proxy", 403, fromPod("l5d-proxy-error", "unauthorized"), "", judgement{403, "failed", "policy-denied", "order-processing", "edge-1", "unauthorized", ""}},
+		{"forbidden by somebody", 403, nil, "", judgement{403, "failed", "http-403", "order-processing", "", "403 Forbidden", ""}},
+		{"too many requests", 429, fromPod(), "", judgement{429, "failed", "http-429", "order-processing", "edge-1", "429 Too Many Requests", ""}},
+		{"a redirect, which the shop never sends", 302, fromPod(), "", judgement{302, "failed", "http-302", "order-processing", "edge-1", "302 Found", ""}},
+		{"half a body", 500, fromPod(), failed[:30], judgement{500, "failed", "http-500", "order-processing", "edge-1", "500 Internal Server Error", ""}},
+		{"a long story", 500, fromPod(), `{"error":"` + long + `"}`, judgement{500, "failed", "http-500", "order-processing", "edge-1", strings.Repeat("é", 150) + "…", ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			header := c.header
@@ -112,25 +112,34 @@ func TestGRPCEndsAreClassified(t *testing.T) {
 		trailer metadata.MD
 		want    judgement
 	}{
-		{"a success", nil, pod, judgement{0, "ok", "", "", "edge-1", ""}},
-		{"not found", status.Error(codes.NotFound, "none"), pod, judgement{5, "rejected", "", "", "edge-1", "none"}},
-		{"a precondition", status.Error(codes.FailedPrecondition, "sold out"), pod, judgement{9, "rejected", "", "", "edge-1", "sold out"}},
-		{"not found, says somebody else", status.Error(codes.NotFound, "none"), nil, judgement{5, "failed", "grpc-NOT_FOUND", "svc", "", "none"}},
-		{"no rule at the load balancer", status.Error(codes.Unimplemented, "404"), nil, judgement{12, "failed", "grpc-UNIMPLEMENTED", "svc", "", "404"}},
-		{"denied by a policy", status.Error(codes.PermissionDenied, "no"), nil, judgement{7, "failed", "policy-denied", "svc", "", "no"}},
-		{"denied behind the edge", status.Error(codes.PermissionDenied, "no"), behind, judgement{7, "failed", "policy-denied", "a>b", "b-1", "no"}},
-		{"a failure behind the edge", status.Error(codes.Unavailable, "connection refused"), behind, judgement{14, "failed", "grpc-UNAVAILABLE", "a>b", "b-1", "connection refused"}},
-		{"a deadline of ours", status.Error(codes.DeadlineExceeded, "late"), nil, judgement{4, "failed", "timeout", "svc", "", "late"}},
-		{"a deadline of the shop's", status.Error(codes.DeadlineExceeded, "late"), pod, judgement{4, "failed", "grpc-DEADLINE_EXCEEDED", "svc", "edge-1", "late"}},
-		{"refused", status.Error(codes.Unavailable, "dial tcp: connect: connection refused"), nil, judgement{14, "failed", "connect-refused", "svc", "", "dial tcp: connect: connection refused"}},
-		{"reset", status.Error(codes.Unavailable, "read: connection reset by peer"), nil, judgement{14, "failed", "reset", "svc", "", "read: connection reset by peer"}},
-		{"closed", status.Error(codes.Unavailable, "error reading from server: EOF"), nil, judgement{14, "failed", "eof", "svc", "", "error reading from server: EOF"}},
-		{"TLS", status.Error(codes.Unavailable, "authentication handshake failed"), nil, judgement{14, "failed", "tls", "svc", "", "authentication handshake failed"}},
-		{"unavailable for no known reason", status.Error(codes.Unavailable, "503"), nil, judgement{14, "failed", "grpc-UNAVAILABLE", "svc", "", "503"}},
-		{"internal", status.Error(codes.Internal, "oops"), pod, judgement{13, "failed", "grpc-INTERNAL", "svc", "edge-1", "oops"}},
-		{"an unknown code", status.Error(codes.Code(99), "?"), nil, judgement{99, "failed", "grpc-99", "svc", "", "?"}},
+		{"a success", nil, pod, judgement{0, "ok", "", "", "edge-1", "", ""}},
+		{"not found", status.Error(codes.NotFound, "none"), pod, judgement{5, "rejected", "", "", "edge-1", "none", ""}},
+		{"a precondition", status.Error(codes.FailedPrecondition, "sold out"), pod, judgement{9, "rejected", "", "", "edge-1", "sold out", ""}},
+		{"not found, says somebody else", status.Error(codes.NotFound, "none"), nil, judgement{5, "failed", "grpc-NOT_FOUND", "svc", "", "none", ""}},
+		{"no rule at the load balancer", status.Error(codes.Unimplemented, "404"), nil, judgement{12, "failed", "grpc-UNIMPLEMENTED", "svc", "", "404", ""}},
+		{"denied by a policy", status.Error(codes.PermissionDenied, "no"), nil, judgement{7, "failed", "policy-denied", "svc", "", "no", ""}},
+		{"denied behind the edge", status.Error(codes.PermissionDenied, "no"), behind, judgement{7, "failed", "policy-denied", "a>b", "b-1", "no", ""}},
+		{"a failure behind the edge", status.Error(codes.Unavailable, "connection refused"), behind, judgement{14, "failed", "grpc-UNAVAILABLE", "a>b", "b-1", "connection refused", ""}},
+		{"a deadline of ours", status.Error(codes.DeadlineExceeded, "late"), nil, judgement{4, "failed", "timeout", "svc", "", "late", ""}},
+		{"a deadline of the shop's", status.Error(codes.DeadlineExceeded, "late"), pod, judgement{4, "failed", "grpc-DEADLINE_EXCEEDED", "svc", "edge-1", "late", ""}},
+		{"refused", status.Error(codes.Unavailable, "dial tcp: connect: connection refused"), nil, judgement{14, "failed", "connect-refused", "svc", "", "dial tcp: connect: connection refused", ""}},
+		{"reset", status.Error(codes.Unavailable, "read: connection reset by peer"), nil, judgement{14, "failed", "reset", "svc", "", "read: connection reset by peer", ""}},
+		{"closed", status.Error(codes.Unavailable, "error reading from server: EOF"), nil, judgement{14, "failed", "eof", "svc", "", "error reading from server: EOF", ""}},
+		{"TLS", status.Error(codes.Unavailable, "authentication handshake failed"), nil, judgement{14, "failed", "tls", "svc", "", "authentication handshake failed", ""}},
+		{"unavailable for no known reason", status.Error(codes.Unavailable, "503"), nil, judgement{14, "failed", "grpc-UNAVAILABLE", "svc", "", "503", ""}},
+		{"internal", status.Error(codes.Internal, "oops"), pod, judgement{13, "failed", "grpc-INTERNAL", "svc", "edge-1", "oops", ""}},
+		{"an unknown code", status.Error(codes.Code(99), "?"), nil, judgement{99, "failed", "grpc-99", "svc", "", "?", ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) { require.Equal(t, c.want, judgeGRPC("svc", c.err, c.trailer)) })
+	}
+}
+
+func TestTheWayThatTheShopTellsIsKept(t *testing.T) {
+	const way = "~5d-a@worker/v1:1500(postgres:20:500)"
+	for line, want := range map[string]string{way: way, "": "", "nonsense": "", way + ")": "", way[:9]: ""} {
+		require.Equal(t, want, judgeHTTP("svc", 200, fromPod("x-shop-hops", line), nil, nil).Hops)
+		require.Equal(t, want, judgeHTTP("svc", 503, fromPod("x-shop-hops", line), nil, nil).Hops, "of failures, too")
+		require.Equal(t, want, judgeGRPC("svc", status.Error(codes.Unavailable, ""), metadata.Pairs("x-shop-hops", line)).Hops)
 	}
 }
 

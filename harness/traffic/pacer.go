@@ -177,6 +177,7 @@ func (d *desk) finish(n uint64, sent, done time.Duration, orderID string, j judg
 	}
 	r.Sent, r.Done, r.OrderID = int64(sent), int64(done), orderID
 	r.Status, r.Outcome, r.Class, r.Hop, r.Pod, r.Error = j.Status, j.Outcome, j.Class, j.Hop, j.Pod, j.Error
+	r.Hops = j.Hops
 	d.book.close(*r)
 }
 

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // wholeShop is the eight services as processes.
 type wholeShop struct {
-	t    *testing.T
+	t    testing.TB
 	env  []string
 	http map[string]string // REST addresses
 	own  map[string][]string
@@ -50,7 +50,7 @@ type wholeShop struct {
 	logs  map[string]*bytes.Buffer
 }
 
-func openShop(t *testing.T, pg *shoptest.Postgres) *wholeShop {
+func openShop(t testing.TB, pg *shoptest.Postgres) *wholeShop {
 	t.Helper()
 	s := &wholeShop{t: t, http: map[string]string{}, own: map[string][]string{}, procs: map[string]*exec.Cmd{}, logs: map[string]*bytes.Buffer{}}
 	var targets []string
@@ -84,7 +84,7 @@ func openShop(t *testing.T, pg *shoptest.Postgres) *wholeShop {
 
 // freePort is one that no outgoing connection is given while it is free: its
 // service must find it again after a restart.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	for range 1000 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))
@@ -161,7 +161,7 @@ func (s *wholeShop) do(method, service, path, body string) (int, map[string]any)
 	return resp.StatusCode, out
 }
 
-func startPostgres(t *testing.T) *shoptest.Postgres {
+func startPostgres(t testing.TB) *shoptest.Postgres {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -191,6 +191,8 @@ func TestTheWholeShopAnswersAndEndsInPeace(t *testing.T) {
 		{"POST", "order-processing", "/api/orders", `{"orderId":"o-3","customerId":"c-0001","items":[{"productId":"p-0040","quantity":6}]}`, 409},
 		{"GET", "order-processing", "/api/orders/o-1", "", 200},
 		{"GET", "order-processing", "/api/orders/o-9", "", 404},
+		{"POST", "configuration-engine", "/api/configurations", `{"productId":"p-0006","options":{"switches":"linear","keycaps":"low-profile","layout":"iso"}}`, 422},
+		{"GET", "analytics-service", "/api/analytics/counts", "", 200},
 		{"GET", "inventory-management", "/api/inventory/%00", "", 400},
 	}
 	for _, c := range cases {
@@ -295,8 +297,8 @@ func checkLedger(t *testing.T, pg *shoptest.Postgres, acknowledged *sync.Map) {
 		return rows
 	}
 	require.Eventually(t, func() bool {
-		return ask("SELECT count(*) FROM orders.orders WHERE status = 'pending'")[0] == "0"
-	}, 60*time.Second, 500*time.Millisecond, "orders left behind are finished")
+		return ask("SELECT (SELECT count(*) FROM orders.orders WHERE settled_at IS NULL) + (SELECT count(*) FROM orders.outbox)")[0] == "0"
+	}, 2*time.Minute, 500*time.Millisecond, "orders left behind are finished, and told")
 	require.Empty(t, ask("SELECT * FROM ledger.oversold"))
 	require.Empty(t, ask("SELECT * FROM ledger.doubled"))
 	require.Empty(t, ask("SELECT * FROM ledger.payment_mismatch"))
@@ -309,5 +311,5 @@ func checkLedger(t *testing.T, pg *shoptest.Postgres, acknowledged *sync.Map) {
 		require.True(t, confirmed[id.(string)], "%s was acknowledged", id)
 		return true
 	})
-	require.NotEqual(t, []string{"0"}, ask("SELECT count(*) FROM orders.orders WHERE status = 'out_of_stock'"), "more was wanted than there is")
+	require.NotEqual(t, []string{"0"}, ask("SELECT count(*) FROM orders.orders WHERE reason = 'out_of_stock'"), "more was wanted than there is")
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"meshsim.dev/meshsim/fakeshop/analytics"
+	"meshsim.dev/meshsim/fakeshop/behaviour"
 	"meshsim.dev/meshsim/fakeshop/catalog"
 	"meshsim.dev/meshsim/fakeshop/configurator"
 	"meshsim.dev/meshsim/fakeshop/customers"
@@ -30,6 +31,7 @@ import (
 
 // tools are what a service is built with.
 type tools struct {
+	set     settings
 	db      *store.DB
 	dial    func(service string) *grpc.ClientConn
 	secrets *secrets.Keeper
@@ -44,12 +46,17 @@ type tools struct {
 // builders make the services by name.
 var builders = map[string]func(tools) *server.App{
 	catalog.Name: func(t tools) *server.App {
-		s := catalog.New(store.Catalog{DB: t.db})
+		s := catalog.New(store.Catalog{DB: t.db}, catalog.Peers{
+			Inventory: shopapi.NewInventoryManagementClient(t.dial(inventory.Name)),
+			Recommend: shopapi.NewRecommendationServiceClient(t.dial(recommend.Name)),
+		}, t.log)
 		return &server.App{REST: s.REST(), EdgeMethods: catalog.EdgeMethods,
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterProductCatalogServer(r, s.GRPC()) }}
 	},
 	inventory.Name: func(t tools) *server.App {
-		s := inventory.New(store.Inventory{DB: t.db})
+		s := inventory.New(store.Inventory{DB: t.db}, shopapi.NewOrderProcessingClient(t.dial(orders.Name)),
+			inventory.Options{Keep: t.set.keep}, t.log)
+		t.background(s.Sweep)
 		return &server.App{REST: s.REST(), EdgeMethods: inventory.EdgeMethods,
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterInventoryManagementServer(r, s.GRPC()) }}
 	},
@@ -59,7 +66,8 @@ var builders = map[string]func(tools) *server.App{
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterCustomerProfileServer(r, s.GRPC()) }}
 	},
 	payments.Name: func(t tools) *server.App {
-		s := payments.New(store.Payments{DB: t.db}, func() []byte { return []byte(t.secrets.Latest().PaymentKey) })
+		provider := payments.NewFakeProvider(store.Book{DB: t.db}, t.set.provider, t.set.pod)
+		s := payments.New(store.Payments{DB: t.db}, provider, func() []byte { return []byte(t.secrets.Latest().PaymentKey) })
 		return &server.App{
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterPaymentGatewayServer(r, s.GRPC()) }}
 	},
@@ -71,9 +79,12 @@ var builders = map[string]func(tools) *server.App{
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterConfigurationEngineServer(r, s.GRPC()) }}
 	},
 	recommend.Name: func(t tools) *server.App {
-		s := recommend.New(store.Picks{DB: t.db},
-			shopapi.NewProductCatalogClient(t.dial(catalog.Name)),
-			shopapi.NewCustomerProfileClient(t.dial(customers.Name)))
+		s := recommend.New(store.Picks{DB: t.db}, recommend.Peers{
+			Catalog:   shopapi.NewProductCatalogClient(t.dial(catalog.Name)),
+			Customers: shopapi.NewCustomerProfileClient(t.dial(customers.Name)),
+			Analytics: shopapi.NewAnalyticsServiceClient(t.dial(analytics.Name)),
+		}, t.log)
+		t.background(s.Refresh)
 		return &server.App{REST: s.REST(), EdgeMethods: recommend.EdgeMethods,
 			Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterRecommendationServiceServer(r, s.GRPC()) }}
 	},
@@ -86,14 +97,17 @@ var builders = map[string]func(tools) *server.App{
 }
 
 func buildOrders(t tools) *server.App {
-	notes := orders.NewNotes(shopapi.NewAnalyticsServiceClient(t.dial(analytics.Name)), t.metrics, t.log)
-	s := orders.New(store.Orders{DB: t.db}, orders.Peers{
-		Customers: shopapi.NewCustomerProfileClient(t.dial(customers.Name)),
-		Catalog:   shopapi.NewProductCatalogClient(t.dial(catalog.Name)),
-		Inventory: shopapi.NewInventoryManagementClient(t.dial(inventory.Name)),
-		Payments:  shopapi.NewPaymentGatewayClient(t.dial(payments.Name)),
-	}, notes, t.log)
-	t.atEnd(notes.Close)
+	kept := store.Orders{DB: t.db}
+	stock := shopapi.NewInventoryManagementClient(t.dial(inventory.Name))
+	outbox := orders.NewOutbox(kept, stock, shopapi.NewAnalyticsServiceClient(t.dial(analytics.Name)), t.metrics, t.log)
+	s := orders.New(kept, orders.Peers{
+		Customers:     shopapi.NewCustomerProfileClient(t.dial(customers.Name)),
+		Catalog:       shopapi.NewProductCatalogClient(t.dial(catalog.Name)),
+		Configuration: shopapi.NewConfigurationEngineClient(t.dial(configurator.Name)),
+		Inventory:     stock,
+		Payments:      shopapi.NewPaymentGatewayClient(t.dial(payments.Name)),
+	}, outbox, orders.Options{GiveUp: t.set.giveUp}, t.log)
+	t.atEnd(outbox.Close)
 	t.background(s.Recover)
 	return &server.App{REST: s.REST(),
 		Register: func(r grpc.ServiceRegistrar) { shopapi.RegisterOrderProcessingServer(r, s.GRPC()) }}
@@ -107,9 +121,9 @@ func serviceNames() []string { return slices.Sorted(maps.Keys(builders)) }
 // runService serves until ctx ends.
 func runService(ctx context.Context, set settings, log *slog.Logger) error {
 	return server.Run(ctx, server.Config{
-		Service: set.service, Pod: set.pod,
+		Service: set.service, Pod: set.pod, Node: set.node, Version: set.version,
 		HTTP: set.http, EdgeGRPC: set.edge, GRPC: set.grpc, Admin: set.admin,
-		Drain: set.drain, HardStop: set.hardStop, Log: log,
+		Drain: set.drain, HardStop: set.hardStop, Behaviour: behaviour.New(set.behaviour, set.pod), Log: log,
 	}, func(ctx context.Context, metrics prometheus.Registerer) (*server.App, error) {
 		return start(ctx, set, metrics, log)
 	})
@@ -134,9 +148,9 @@ func start(ctx context.Context, set settings, metrics prometheus.Registerer, log
 	var ends []func(context.Context)
 	var conns []*grpc.ClientConn
 	var dialErr error
-	dialer := peer.Dialer{Namespace: set.namespace, Targets: set.targets, FailFast: set.failFast}
+	dialer := peer.Dialer{Namespace: set.namespace, Targets: set.targets, FailFast: set.failFast, Retries: set.retries}
 	t := tools{
-		db: db, secrets: keeper, metrics: metrics, log: log,
+		set: set, db: db, secrets: keeper, metrics: metrics, log: log,
 		dial: func(service string) *grpc.ClientConn {
 			conn, err := dialer.Dial(service)
 			dialErr = errors.Join(dialErr, err)
@@ -172,7 +186,7 @@ func source(set settings) secrets.Source {
 // openDB waits until the database answers and has this program's schema.
 func openDB(ctx context.Context, set settings, keeper *secrets.Keeper, log *slog.Logger) (*store.DB, error) {
 	db, err := store.Open(context.WithoutCancel(ctx), store.Config{
-		Host: set.dbHost, Port: set.dbPort, Name: set.dbName,
+		Host: set.dbHost, ReadHost: set.dbReadHost, Port: set.dbPort, Name: set.dbName,
 		Application: set.service, Deferred: slices.Contains(deferred, set.service),
 		Refused: keeper.Nudge,
 		Credentials: func(context.Context) (string, string, error) {

@@ -9,11 +9,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"meshsim.dev/meshsim/fakeshop/behaviour"
+	"meshsim.dev/meshsim/fakeshop/payments"
 )
 
 // settings are what the environment says:
 //
 //	SHOP_DB_HOST, SHOP_DB_PORT, SHOP_DB_NAME   PostgreSQL (postgres, 5432, shop)
+//	SHOP_DB_READ_HOST                          its replica, for what may be a little old (none)
 //	SHOP_SECRETS                               file (default) or vault
 //	SHOP_SECRETS_DIR                           files db-user, db-password, payment-key (/etc/shop-secrets)
 //	SHOP_SECRETS_EVERY                         how often they are read again (1m for files, 5m for Vault)
@@ -23,15 +27,21 @@ import (
 //	SHOP_NAMESPACE                             where the other services are (prod-app)
 //	SHOP_TARGETS                               service=gRPC target, comma-separated: other places than that
 //	SHOP_FAIL_FAST                             true: calls between services do not wait for a connection
+//	SHOP_RETRIES                               how often an idempotent call is sent again whose connection broke (1)
 //	SHOP_DRAIN                                 time to serve on after SIGTERM (5s); 0: cut at once
 //	SHOP_HARD_STOP                             when running requests are cut, from SIGTERM (20s)
-//	SHOP_POD                                   who answers (the host's name)
+//	SHOP_POD, SHOP_NODE, SHOP_VERSION          who answers (the host's name, none, v1)
+//	SHOP_RESERVATION                           how long stock is kept for an order that is not confirmed (15m)
+//	SHOP_GIVE_UP                               when an order is cancelled whose payment cannot be resolved (10m)
+//	SHOP_PROVIDER                              how the fake payment provider behaves: JSON, see payments.ProviderConfig
+//	SHOP_BEHAVIOUR                             how the service misbehaves: JSON, see behaviour.Config
 //	SHOP_HTTP, SHOP_GRPC_EDGE, SHOP_GRPC, SHOP_ADMIN   listen addresses (:8080, :9091, :9090, :8081)
 //	SHOP_LOG                                   debug, info, warn or error (info)
 type settings struct {
 	service, pod, namespace       string
+	node, version                 string
 	http, edge, grpc, admin       string
-	dbHost, dbName                string
+	dbHost, dbReadHost, dbName    string
 	dbPort                        uint16
 	vault                         bool
 	secretsDir                    string
@@ -40,7 +50,11 @@ type settings struct {
 	vaultPath, vaultToken         string
 	targets                       map[string]string
 	failFast                      bool
+	retries                       int
 	drain, hardStop               time.Duration
+	keep, giveUp                  time.Duration
+	provider                      payments.ProviderConfig
+	behaviour                     behaviour.Config
 	logLevel                      slog.Level
 }
 
@@ -49,21 +63,34 @@ func readSettings(service string, env func(string) string) (settings, error) {
 	host, _ := os.Hostname() // only the default of SHOP_POD
 	r := reader{env: env}
 	s := settings{
-		service:   service,
-		pod:       r.text("SHOP_POD", cmp.Or(host, "unknown")),
-		namespace: r.text("SHOP_NAMESPACE", "prod-app"),
-		http:      r.text("SHOP_HTTP", ":8080"),
-		edge:      r.text("SHOP_GRPC_EDGE", ":9091"),
-		grpc:      r.text("SHOP_GRPC", ":9090"),
-		admin:     r.text("SHOP_ADMIN", ":8081"),
-		dbHost:    r.text("SHOP_DB_HOST", "postgres"),
-		dbName:    r.text("SHOP_DB_NAME", "shop"),
-		dbPort:    r.port("SHOP_DB_PORT", 5432),
-		failFast:  r.boolean("SHOP_FAIL_FAST"),
-		targets:   r.pairs("SHOP_TARGETS"),
-		drain:     r.duration("SHOP_DRAIN", 5*time.Second),
-		hardStop:  r.duration("SHOP_HARD_STOP", 20*time.Second),
-		logLevel:  r.level("SHOP_LOG"),
+		service:    service,
+		pod:        r.text("SHOP_POD", cmp.Or(host, "unknown")),
+		node:       r.text("SHOP_NODE", ""),
+		version:    r.text("SHOP_VERSION", "v1"),
+		namespace:  r.text("SHOP_NAMESPACE", "prod-app"),
+		http:       r.text("SHOP_HTTP", ":8080"),
+		edge:       r.text("SHOP_GRPC_EDGE", ":9091"),
+		grpc:       r.text("SHOP_GRPC", ":9090"),
+		admin:      r.text("SHOP_ADMIN", ":8081"),
+		dbHost:     r.text("SHOP_DB_HOST", "postgres"),
+		dbReadHost: r.text("SHOP_DB_READ_HOST", ""),
+		dbName:     r.text("SHOP_DB_NAME", "shop"),
+		dbPort:     r.port("SHOP_DB_PORT", 5432),
+		failFast:   r.boolean("SHOP_FAIL_FAST"),
+		targets:    r.pairs("SHOP_TARGETS"),
+		retries:    r.number("SHOP_RETRIES", 1, 4),
+		drain:      r.duration("SHOP_DRAIN", 5*time.Second),
+		hardStop:   r.duration("SHOP_HARD_STOP", 20*time.Second),
+		keep:       r.duration("SHOP_RESERVATION", 15*time.Minute),
+		giveUp:     r.duration("SHOP_GIVE_UP", 10*time.Minute),
+		logLevel:   r.level("SHOP_LOG"),
+	}
+	var err error
+	if s.provider, err = payments.ParseProvider(env("SHOP_PROVIDER")); err != nil {
+		r.wrong = append(r.wrong, fmt.Errorf("SHOP_PROVIDER: %w", err))
+	}
+	if s.behaviour, err = behaviour.Parse(env("SHOP_BEHAVIOUR")); err != nil {
+		r.wrong = append(r.wrong, fmt.Errorf("SHOP_BEHAVIOUR: %w", err))
 	}
 	r.secrets(&s)
 	return s, errors.Join(r.wrong...)
@@ -110,6 +137,18 @@ func (r *reader) port(name string, otherwise uint16) uint16 {
 		r.wrong = append(r.wrong, fmt.Errorf("%s=%s: wants a port", name, text))
 	}
 	return uint16(n)
+}
+
+func (r *reader) number(name string, otherwise, most int) int {
+	text := r.env(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > most {
+		r.wrong = append(r.wrong, fmt.Errorf("%s=%s: wants a number from 0 to %d", name, text, most))
+	}
+	return n
 }
 
 func (r *reader) boolean(name string) bool {
