@@ -160,7 +160,7 @@ func breaking(t *testing.T, times int32, get func(context.Context, string) (int6
 }
 
 func TestACallWhoseConnectionBreaksIsSentAgainOnceWhereThatIsSafe(t *testing.T) {
-	ask := func(t *testing.T, retries int, s *running, call func(context.Context, shopapi.InventoryManagementClient) error) (error, []hops.Hop) {
+	ask := func(t *testing.T, retries int, s *running, call func(context.Context, shopapi.InventoryManagementClient) error) ([]hops.Hop, error) {
 		t.Helper()
 		conn, err := dialer(s, retries).Dial("inventory-management")
 		require.NoError(t, err)
@@ -169,26 +169,26 @@ func TestACallWhoseConnectionBreaksIsSentAgainOnceWhereThatIsSafe(t *testing.T) 
 		err = call(ctx, shopapi.NewInventoryManagementClient(conn))
 		way, parseErr := hops.Parse("order-processing", record.Answer(hops.NewSelf("order-processing", "o-0", "n", "v1")))
 		require.NoError(t, parseErr)
-		return err, way
+		return way, err
 	}
 	stock := func(ctx context.Context, c shopapi.InventoryManagementClient) error {
 		_, err := c.GetStock(ctx, &shopapi.GetStockRequest{ProductId: "p"})
 		return err
 	}
 	t.Run("and tells how often", func(t *testing.T) {
-		err, way := ask(t, 1, breaking(t, 1, seven), stock)
+		way, err := ask(t, 1, breaking(t, 1, seven), stock)
 		require.NoError(t, err)
 		require.Equal(t, 2, way[1].Attempts)
 		require.True(t, way[1].Answered())
 	})
 	t.Run("not without permission", func(t *testing.T) {
-		err, way := ask(t, 0, breaking(t, 1, seven), stock)
+		way, err := ask(t, 0, breaking(t, 1, seven), stock)
 		require.Equal(t, codes.Unavailable, fail.Code(err))
 		require.Equal(t, 1, way[1].Attempts)
 		require.Equal(t, codes.Unavailable, way[1].Code)
 	})
 	t.Run("not for ever", func(t *testing.T) {
-		err, way := ask(t, 1, breaking(t, 5, seven), stock)
+		way, err := ask(t, 1, breaking(t, 5, seven), stock)
 		require.Equal(t, codes.Unavailable, fail.Code(err))
 		require.Equal(t, "order-processing>inventory-management", fail.From(err).Chain("order-processing"))
 		require.Equal(t, 2, way[1].Attempts)
@@ -199,7 +199,7 @@ func TestACallWhoseConnectionBreaksIsSentAgainOnceWhereThatIsSafe(t *testing.T) 
 			calls.Add(1)
 			return 0, fail.At("postgres", "reading stock", fail.New(codes.Unavailable, "", "gone"))
 		})
-		err, way := ask(t, 4, s, stock)
+		way, err := ask(t, 4, s, stock)
 		require.Equal(t, codes.Unavailable, fail.Code(err))
 		require.Equal(t, int32(1), calls.Load())
 		require.Equal(t, 1, way[1].Attempts)
