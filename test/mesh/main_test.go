@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"regexp"
+	"syscall"
 	"testing"
 
 	"sigs.k8s.io/e2e-framework/pkg/env"
@@ -34,7 +36,19 @@ const (
 var testenv env.Environment
 
 func TestMain(m *testing.M) {
-	testenv = env.New()
+	os.Exit(run(m))
+}
+
+// run ends early but in order when it is interrupted: what a scene changed is
+// put back, and the table tells how far it came.
+func run(m *testing.M) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if testenv, err = env.NewWithContext(ctx, envconf.New()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	testenv.Setup(raise, prepareWorld)
 	// A report that was not written and a cluster that was not removed count.
 	var finished error
@@ -46,7 +60,7 @@ func TestMain(m *testing.M) {
 	if finished != nil && code == 0 {
 		code = 1
 	}
-	os.Exit(code)
+	return code
 }
 
 // raise brings the cluster up with the program as `make build` left it, or
@@ -115,7 +129,7 @@ func lower(ctx context.Context) error {
 	if os.Getenv(envKeep) == "1" {
 		return nil
 	}
-	return meshsim(ctx, "down", "--name", clusterName)
+	return meshsim(context.WithoutCancel(ctx), "down", "--name", clusterName)
 }
 
 func meshsim(ctx context.Context, args ...string) error {

@@ -30,6 +30,9 @@ type row struct {
 	check    func(ctx context.Context, l *lab) (seen string, err error)
 }
 
+// namespacePrefix begins the name of every scene's namespace.
+const namespacePrefix = "mesh-conf-"
+
 const (
 	prepareWithin = 3 * time.Minute
 	rowWithin     = 2 * time.Minute
@@ -55,11 +58,11 @@ func (n notApplicable) Error() string { return string(n) }
 // not chosen stay unrun; a scene without a chosen row is not raised.
 func (w *world) play(ctx context.Context, t *testing.T, s scene) {
 	chosen := slices.DeleteFunc(slices.Clone(s.rows), func(r row) bool { return !w.chosen.MatchString(r.id) })
-	if len(chosen) == 0 {
+	if len(chosen) == 0 || ctx.Err() != nil {
 		return
 	}
 	t.Run(s.name, func(t *testing.T) {
-		l := &lab{world: w, ns: "mesh-conf-" + s.name, began: time.Now()}
+		l := &lab{world: w, ns: namespacePrefix + s.name, began: time.Now()}
 		defer func() {
 			// Also when the run was interrupted: the next scene, or whoever takes
 			// the cluster next, must find the mesh as it was.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -64,8 +65,8 @@ func newWorld(ctx context.Context, cluster *kind.Cluster, cfg *envconf.Config, m
 	if err := w.clearOther(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.clearIssuer(ctx); err != nil {
-		return nil, err
+	if err := w.clearLeftovers(ctx); err != nil {
+		return nil, fmt.Errorf("clear what an earlier run left: %w", err)
 	}
 	for _, name := range []string{"cert-manager", "vault", "issuer", "mesh"} {
 		if err := w.install(ctx, name); err != nil {
@@ -102,10 +103,23 @@ func (w *world) clearOther(ctx context.Context) error {
 	return c.Remove(ctx, w.stack)
 }
 
-// clearIssuer removes an issuer that an earlier run put in and was killed
-// before it could take out: cert-manager would keep it.
-func (w *world) clearIssuer(ctx context.Context) error {
-	_, err := w.kube.Dynamic.Resource(certificatesAPI).Namespace(stack.NamespaceMesh).Get(ctx, issuerName, metav1.GetOptions{})
+// clearLeftovers removes what a run that was killed left behind: the scene it
+// was at, and an issuer of its own, which cert-manager would keep.
+func (w *world) clearLeftovers(ctx context.Context) error {
+	namespaces := w.kube.Clientset.CoreV1().Namespaces()
+	list, err := namespaces.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, ns := range list.Items {
+		if !strings.HasPrefix(ns.Name, namespacePrefix) {
+			continue
+		}
+		if err := namespaces.Delete(ctx, ns.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	_, err = w.kube.Dynamic.Resource(certificatesAPI).Namespace(stack.NamespaceMesh).Get(ctx, issuerName, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		return err
 	}
