@@ -31,6 +31,10 @@ down: build ## remove the sandbox: cluster, engine, networks
 test: compiler ## unit tests and the command line in-process, with the race detector
 	go test -race -timeout 20m ./...
 
+.PHONY: test-postgres
+test-postgres: compiler postgres ## the shop on a real PostgreSQL (as root): failures between any two steps, restarts, crashes
+	go test -race -timeout 30m -tags postgres ./fakeshop/...
+
 .PHONY: e2e
 e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing
 	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
@@ -51,7 +55,7 @@ fuzz: ## ten seconds of fuzzing for every parser
 
 .PHONY: bench
 bench: ## benchmarks of the parts whose speed matters
-	go test -run '^$$' -bench . -benchmem ./harness/... ./results/... ./fakemesh/...
+	go test -run '^$$' -bench . -benchmem ./harness/... ./results/... ./fakemesh/... ./fakeshop/...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
@@ -60,6 +64,7 @@ lint: ## gofmt, go vet, staticcheck
 	go vet -tags e2e ./test/e2e/...
 	go vet -tags netns ./fakemesh/cmd/fakemesh
 	go vet -tags conformance ./test/mesh/...
+	go vet -tags postgres ./fakeshop/...
 	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 
@@ -79,3 +84,7 @@ compiler:
 .PHONY: protoc
 protoc:
 	@command -v protoc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends protobuf-compiler libprotobuf-dev; }
+
+.PHONY: postgres
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; }

@@ -58,15 +58,42 @@ func makeShopSecret(ctx context.Context, env *Env) error {
 
 func newShopSecret(password string) *corev1.Secret {
 	return &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: shopSecret, Namespace: NamespaceShop,
-			Labels: map[string]string{"app.kubernetes.io/part-of": "fakeshop", "app.kubernetes.io/managed-by": "meshsim"}},
-		Type: corev1.SecretTypeOpaque,
+		ObjectMeta: metav1.ObjectMeta{Name: shopSecret, Namespace: NamespaceShop, Labels: shopSecretLabels()},
+		Type:       corev1.SecretTypeOpaque,
 		Data: map[string][]byte{
 			keyUser:     []byte(fileLogin),
 			keyPassword: []byte(password),
 			keyPayment:  []byte(randomText()),
 		},
 	}
+}
+
+// replicationSecret is what a replica of the database logs in with. It stays
+// where the shop's own secrets move into Vault: no service reads it.
+const (
+	replicationSecret = "postgres-replication"
+	keyReplication    = "password"
+)
+
+// ensureReplicationSecret makes the Secret when it is missing.
+func ensureReplicationSecret(ctx context.Context, env *Env) error {
+	secret := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: replicationSecret, Namespace: NamespaceShop, Labels: shopSecretLabels()},
+		Type:       corev1.SecretTypeOpaque,
+		Data:       map[string][]byte{keyReplication: []byte(randomText())},
+	}
+	_, err := env.Kube.Clientset.CoreV1().Secrets(NamespaceShop).Get(ctx, replicationSecret, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		_, err = env.Kube.Clientset.CoreV1().Secrets(NamespaceShop).Create(ctx, secret, metav1.CreateOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("make secret %s: %w", replicationSecret, withoutBody(err))
+	}
+	return nil
+}
+
+func shopSecretLabels() map[string]string {
+	return map[string]string{"app.kubernetes.io/part-of": "fakeshop", "app.kubernetes.io/managed-by": "meshsim"}
 }
 
 // withoutBody keeps what an API server may quote of a refused object out of an error.

@@ -3,6 +3,8 @@ package stack
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,15 +21,19 @@ type shop struct{}
 func (shop) Name() string { return "shop" }
 
 const (
-	shopRelease   = "shop"
-	postgresName  = "postgres"
-	postgresPod   = "postgres-0"
-	postgresClaim = "data-postgres-0"
+	shopRelease  = "shop"
+	postgresName = "postgres"
+	postgresPod  = "postgres-0"
+	replicaName  = "postgres-replica"
 )
+
+// shopClaims are the volumes of the database, which outlive its pods.
+var shopClaims = []string{"data-postgres-0", "data-postgres-replica-0"}
 
 // Install puts the shop on the cluster or changes it. The Secret that services
 // read at first is made here and nowhere written down. Services that go back to
-// it after it was retired get a new one.
+// it after it was retired get a new one. A shop of an earlier program that
+// cannot be changed into this one is taken away first; its data stays.
 func (s shop) Install(ctx context.Context, env *Env) error {
 	values, err := s.values(env)
 	if err != nil {
@@ -43,7 +49,18 @@ func (s shop) Install(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	return env.helm().Put(ctx, env, release{Name: shopRelease, Namespace: NamespaceShop, Chart: c, Values: values})
+	if hasReplica(values) {
+		if err := ensureReplicationSecret(ctx, env); err != nil {
+			return err
+		}
+	}
+	r := release{Name: shopRelease, Namespace: NamespaceShop, Chart: c, Values: values}
+	err = env.helm().Put(ctx, env, r)
+	if err != nil && strings.Contains(err.Error(), "field is immutable") {
+		// The release counts as broken off now, and is put anew.
+		return env.helm().Put(ctx, env, r)
+	}
+	return err
 }
 
 func (s shop) values(env *Env) (map[string]any, error) {
@@ -68,16 +85,39 @@ func (s shop) values(env *Env) (map[string]any, error) {
 	if limit := replicaLimit(env.Fit); limit > 0 {
 		values["replicaLimit"] = limit
 	}
+	if roomy(env.Fit) {
+		values["postgres"] = map[string]any{"replica": map[string]any{"enabled": true, "existingSecret": replicationSecret}}
+	}
 	return withOverrides(env, s.Name(), values), nil
 }
 
 // replicaLimit holds every service at the lower end of the shop's 3–5 replicas
 // on a host with less than half the CPU that the topology has; 0 is no limit.
 func replicaLimit(fit topology.Fit) int {
-	if factorOrOne(fit.CPU) < 0.5 {
-		return 3
+	if roomy(fit) {
+		return 0
 	}
-	return 0
+	return 3
+}
+
+// roomy says whether the host has at least half the CPU that the topology has.
+// Only there the database gets the replica that the case study gives it.
+func roomy(fit topology.Fit) bool { return factorOrOne(fit.CPU) >= 0.5 }
+
+// hasReplica says whether the values ask for a replica of the database.
+func hasReplica(values map[string]any) bool {
+	enabled, _ := valueAt(values, "postgres", "replica", "enabled").(bool)
+	return enabled
+}
+
+// valueAt is a value deep in values, nil when there is none.
+func valueAt(values map[string]any, path ...string) any {
+	var v any = values
+	for _, key := range path {
+		m, _ := v.(map[string]any)
+		v = m[key]
+	}
+	return v
 }
 
 func factorOrOne(f float64) float64 {
@@ -146,16 +186,38 @@ func readsFiles(values map[string]any) bool {
 	return false
 }
 
-func (shop) Ready(ctx context.Context, env *Env) error {
-	if err := env.Kube.WaitRollout(ctx, "statefulset", NamespaceShop, postgresName); err != nil {
+func (s shop) Ready(ctx context.Context, env *Env) error {
+	values, err := s.values(env)
+	if err != nil {
 		return err
 	}
-	for _, name := range shopchart.Services() {
+	databases := []string{postgresName}
+	if hasReplica(values) {
+		databases = append(databases, replicaName)
+	}
+	for _, name := range databases {
+		if err := env.Kube.WaitRollout(ctx, "statefulset", NamespaceShop, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range shopDeployments(values) {
 		if err := env.Kube.WaitRollout(ctx, "deployment", NamespaceShop, name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// shopDeployments are the services' Deployments, canaries behind their service.
+func shopDeployments(values map[string]any) (names []string) {
+	for _, service := range shopchart.Services() {
+		names = append(names, service)
+		versions, _ := valueAt(values, "canaries", service).(map[string]any)
+		for _, version := range slices.Sorted(maps.Keys(versions)) {
+			names = append(names, service+"-"+version)
+		}
+	}
+	return names
 }
 
 // Remove takes the shop away with its database.
@@ -164,17 +226,25 @@ func (shop) Remove(ctx context.Context, env *Env) error {
 		return err
 	}
 	core := env.Kube.Clientset.CoreV1()
-	if err := ignoreNotFound(core.PersistentVolumeClaims(NamespaceShop).Delete(ctx, postgresClaim, metav1.DeleteOptions{})); err != nil {
-		return fmt.Errorf("delete the database's volume claim: %w", err)
+	for _, claim := range shopClaims {
+		if err := ignoreNotFound(core.PersistentVolumeClaims(NamespaceShop).Delete(ctx, claim, metav1.DeleteOptions{})); err != nil {
+			return fmt.Errorf("delete the database's volume claim %s: %w", claim, err)
+		}
 	}
 	if err := ignoreNotFound(core.ConfigMaps(NamespaceShop).Delete(ctx, vaultCAConfigMap, metav1.DeleteOptions{})); err != nil {
 		return fmt.Errorf("delete config map %s: %w", vaultCAConfigMap, err)
 	}
-	if err := deleteSecrets(ctx, env, NamespaceShop, shopSecret); err != nil {
+	if err := deleteSecrets(ctx, env, NamespaceShop, shopSecret, replicationSecret); err != nil {
 		return err
 	}
-	return env.Kube.WaitGone(ctx, "volume claim "+postgresClaim, func(ctx context.Context) error {
-		_, err := core.PersistentVolumeClaims(NamespaceShop).Get(ctx, postgresClaim, metav1.GetOptions{})
-		return err
-	})
+	for _, claim := range shopClaims {
+		err := env.Kube.WaitGone(ctx, "volume claim "+claim, func(ctx context.Context) error {
+			_, err := core.PersistentVolumeClaims(NamespaceShop).Get(ctx, claim, metav1.GetOptions{})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,12 +1,15 @@
 package stack
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/clusters/bundle"
-	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+	"meshsim.dev/meshsim/clusters/topology"
 )
 
 func TestTheShopIsFittedAndTakesItsImagesFromTheBundle(t *testing.T) {
@@ -24,6 +27,38 @@ func TestTheShopIsFittedAndTakesItsImagesFromTheBundle(t *testing.T) {
 	require.NotContains(t, v, "password")
 	labels := b.cluster.get("/api/v1/namespaces/prod-app")["metadata"].(object)["labels"].(object)
 	require.Equal(t, "privileged", labels["pod-security.kubernetes.io/enforce"], "linkerd-init needs NET_ADMIN")
+}
+
+func TestARoomyHostHoldsAReplicaOfTheDatabase(t *testing.T) {
+	const secret = "/api/v1/namespaces/prod-app/secrets/postgres-replication"
+	b := newBench(t)
+	require.NoError(t, shop{}.Install(t.Context(), b.Env))
+	require.Equal(t, 3, b.releases.values["shop"]["replicaLimit"])
+	require.False(t, hasReplica(b.releases.values["shop"]))
+	require.NotContains(t, b.cluster.paths(), secret)
+
+	b.Env.Fit = topology.Fit{CPU: 0.5, Memory: 1}
+	require.NoError(t, shop{}.Install(t.Context(), b.Env))
+	require.NotContains(t, b.releases.values["shop"], "replicaLimit")
+	require.True(t, hasReplica(b.releases.values["shop"]))
+	password := b.cluster.get(secret)["data"].(object)["password"]
+	require.Len(t, password, 36, "26 characters, in base64")
+	require.NoError(t, shop{}.Install(t.Context(), b.Env))
+	require.Equal(t, password, b.cluster.get(secret)["data"].(object)["password"], "it stays what it is")
+
+	b.Env.Values = map[string]map[string]any{"shop": {"postgres": map[string]any{"replica": map[string]any{"enabled": false}}}}
+	require.NoError(t, shop{}.Install(t.Context(), b.Env))
+	require.False(t, hasReplica(b.releases.values["shop"]), "unless it is not wanted")
+}
+
+// A Deployment's selector cannot be changed, only the Deployment replaced.
+func TestAShopOfAnEarlierProgramIsReplaced(t *testing.T) {
+	b := newBench(t)
+	b.releases.fail = []error{errors.New(`upgrade release shop: Deployment.apps "product-catalog" is invalid: spec.selector: field is immutable`)}
+	require.NoError(t, shop{}.Install(t.Context(), b.Env))
+	require.Equal(t, []string{"put prod-app/shop", "put prod-app/shop"}, b.releases.calls)
+	b.releases.fail = []error{errors.New("no such host")}
+	require.ErrorContains(t, shop{}.Install(t.Context(), b.Env), "no such host")
 }
 
 func TestPostgresMajor(t *testing.T) {
@@ -50,19 +85,38 @@ func TestPostgresMajor(t *testing.T) {
 	}
 }
 
-func TestTheShopIsReadyWhenItsDatabaseAndEveryServiceAre(t *testing.T) {
+func TestTheShopIsReadyWhenItsDatabaseAndEveryVersionOfEveryServiceAre(t *testing.T) {
 	b := newBench(t)
-	b.cluster.put(workloadReady("StatefulSet", NamespaceShop, "postgres"))
-	for _, s := range shopchart.Services() {
+	b.Env.Values = map[string]map[string]any{"shop": {"canaries": map[string]any{"product-catalog": map[string]any{"v2": map[string]any{}, "v3": map[string]any{}}}}}
+	values, err := shop{}.values(b.Env)
+	require.NoError(t, err)
+	require.Equal(t, []string{"product-catalog", "product-catalog-v2", "product-catalog-v3", "inventory-management"}, shopDeployments(values)[:4])
+	for _, s := range shopDeployments(values) {
 		b.cluster.put(workloadReady("Deployment", NamespaceShop, s))
 	}
-	require.NoError(t, shop{}.Ready(t.Context(), b.Env))
+	require.Error(t, waitShortly(t, b), "not yet")
+	b.cluster.put(workloadReady("StatefulSet", NamespaceShop, "postgres"))
+	require.NoError(t, waitShortly(t, b))
+	b.Env.Fit = topology.Fit{CPU: 1}
+	require.Error(t, waitShortly(t, b), "the replica is not")
+	b.cluster.put(workloadReady("StatefulSet", NamespaceShop, "postgres-replica"))
+	require.NoError(t, waitShortly(t, b))
+}
+
+// waitShortly waits for the shop no longer than a test may.
+func waitShortly(t *testing.T, b *bench) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	return shop{}.Ready(ctx, b.Env)
 }
 
 func TestRemovingTheShopTakesItsDataAndSecrets(t *testing.T) {
 	b := newBench(t)
 	require.NoError(t, shop{}.Install(t.Context(), b.Env))
-	b.cluster.put("/api/v1/namespaces/prod-app/persistentvolumeclaims/data-postgres-0", object{"kind": "PersistentVolumeClaim"})
+	for _, claim := range shopClaims {
+		b.cluster.put("/api/v1/namespaces/prod-app/persistentvolumeclaims/"+claim, object{"kind": "PersistentVolumeClaim"})
+	}
 	b.cluster.put("/api/v1/namespaces/prod-app/configmaps/vault-ca", object{"kind": "ConfigMap"})
 	for range 2 {
 		require.NoError(t, shop{}.Remove(t.Context(), b.Env))

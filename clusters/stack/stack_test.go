@@ -48,6 +48,7 @@ type fakeReleases struct {
 	values  map[string]map[string]any
 	onDrop  func(name string)
 	putFail error
+	fail    []error // of the first puts
 }
 
 func (f *fakeReleases) Put(_ context.Context, _ *Env, r release) error {
@@ -58,6 +59,11 @@ func (f *fakeReleases) Put(_ context.Context, _ *Env, r release) error {
 		f.values = map[string]map[string]any{}
 	}
 	f.values[r.Name] = r.Values
+	if len(f.fail) > 0 {
+		err := f.fail[0]
+		f.fail = f.fail[1:]
+		return err
+	}
 	return f.putFail
 }
 

@@ -11,9 +11,11 @@ import (
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"meshsim.dev/meshsim/fakeshop/chart"
@@ -28,6 +30,8 @@ type objects struct {
 	ConfigMaps   map[string]corev1.ConfigMap
 	Ingresses    map[string]networkingv1.Ingress
 	Budgets      map[string]policyv1.PodDisruptionBudget
+	Autoscalers  map[string]autoscalingv2.HorizontalPodAutoscaler
+	Policies     map[string]unstructured.Unstructured // by kind and name
 }
 
 func images() map[string]any {
@@ -67,7 +71,7 @@ func rendered(t *testing.T, values map[string]any) objects {
 	o := objects{
 		map[string]appsv1.Deployment{}, map[string]appsv1.StatefulSet{}, map[string]corev1.Service{},
 		map[string]corev1.ServiceAccount{}, map[string]corev1.ConfigMap{}, map[string]networkingv1.Ingress{},
-		map[string]policyv1.PodDisruptionBudget{},
+		map[string]policyv1.PodDisruptionBudget{}, map[string]autoscalingv2.HorizontalPodAutoscaler{}, map[string]unstructured.Unstructured{},
 	}
 	for name, text := range out {
 		if strings.HasSuffix(name, ".tpl") {
@@ -109,6 +113,12 @@ func (o objects) add(t *testing.T, doc string) {
 		put(t, o.Ingresses, head.Metadata.Name, doc)
 	case "PodDisruptionBudget":
 		put(t, o.Budgets, head.Metadata.Name, doc)
+	case "HorizontalPodAutoscaler":
+		put(t, o.Autoscalers, head.Metadata.Name, doc)
+	case "Server", "MeshTLSAuthentication", "NetworkAuthentication", "AuthorizationPolicy":
+		var u unstructured.Unstructured
+		require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &u.Object), doc)
+		o.Policies[head.Kind+" "+head.Metadata.Name] = u
 	default:
 		t.Fatalf("unexpected kind %s", head.Kind)
 	}
@@ -126,6 +136,8 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 	o := rendered(t, map[string]any{})
 	require.Len(t, o.Deployments, 8)
 	require.Len(t, chart.Services(), 8)
+	require.Empty(t, o.Autoscalers)
+	require.Empty(t, o.Policies)
 	for _, name := range chart.Services() {
 		d := o.Deployments[name]
 		require.Equal(t, name, d.Spec.Template.Spec.ServiceAccountName)
@@ -136,7 +148,9 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 		require.Equal(t, "1", d.Spec.Strategy.RollingUpdate.MaxSurge.String())
 		require.Equal(t, "0", d.Spec.Strategy.RollingUpdate.MaxUnavailable.String())
 		require.Equal(t, int64(30), *d.Spec.Template.Spec.TerminationGracePeriodSeconds)
-		require.Equal(t, map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "fakeshop"}, d.Spec.Selector.MatchLabels)
+		require.Equal(t, selector(name, "v1"), d.Spec.Selector.MatchLabels)
+		require.Equal(t, selector(name, ""), o.Budgets[name].Spec.Selector.MatchLabels, "a budget is a service's, whatever its versions")
+		require.Equal(t, selector(name, "v1"), o.Services[name].Spec.Selector)
 
 		annotations := d.Spec.Template.Annotations
 		require.Equal(t, "8080,9091", annotations["config.linkerd.io/skip-inbound-ports"])
@@ -163,6 +177,11 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 		require.True(t, app.Resources.Limits.Cpu().IsZero())
 		require.Equal(t, "128Mi", app.Resources.Limits.Memory().String())
 		require.Equal(t, "1", env(app)["GOMAXPROCS"])
+		require.Equal(t, "v1", env(app)["SHOP_VERSION"])
+		require.Equal(t, "1", env(app)["SHOP_RETRIES"])
+		require.NotContains(t, env(app), "SHOP_BEHAVIOUR")
+		require.NotContains(t, env(app), "SHOP_DB_READ_HOST")
+		require.Equal(t, "spec.nodeName", from(app)["SHOP_NODE"])
 		require.Equal(t, "topology.kubernetes.io/zone", d.Spec.Template.Spec.TopologySpreadConstraints[0].TopologyKey)
 	}
 	require.NotContains(t, o.Services, "payment-gateway-edge")
@@ -178,6 +197,26 @@ func TestDefaultsRenderEightServicesAndPostgreSQL(t *testing.T) {
 	require.Contains(t, o.ConfigMaps["postgres-entry"].Data["entry.sh"], "initdb")
 }
 
+// selector is the labels of a service's pods, of all versions when it is "".
+func selector(name, version string) map[string]string {
+	labels := map[string]string{"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "fakeshop"}
+	if version != "" {
+		labels["app.kubernetes.io/version"] = version
+	}
+	return labels
+}
+
+// from is the fields that a container's environment comes from.
+func from(c corev1.Container) map[string]string {
+	out := map[string]string{}
+	for _, e := range c.Env {
+		if e.ValueFrom != nil && e.ValueFrom.FieldRef != nil {
+			out[e.Name] = e.ValueFrom.FieldRef.FieldPath
+		}
+	}
+	return out
+}
+
 func env(c corev1.Container) map[string]string {
 	out := map[string]string{}
 	for _, e := range c.Env {
@@ -187,12 +226,16 @@ func env(c corev1.Container) map[string]string {
 }
 
 func TestPodsMeetPodSecurityRestricted(t *testing.T) {
-	o := rendered(t, map[string]any{})
-	specs := map[string]corev1.PodSpec{"postgres": o.StatefulSets["postgres"].Spec.Template.Spec}
+	o := rendered(t, map[string]any{"postgres": map[string]any{"replica": map[string]any{"enabled": true}},
+		"canaries": map[string]any{"product-catalog": map[string]any{"v2": map[string]any{}}}})
+	specs := map[string]corev1.PodSpec{}
+	for name, s := range o.StatefulSets {
+		specs[name] = s.Spec.Template.Spec
+	}
 	for name, d := range o.Deployments {
 		specs[name] = d.Spec.Template.Spec
 	}
-	require.Len(t, specs, 9)
+	require.Len(t, specs, 11)
 	for name, spec := range specs {
 		pod := spec.SecurityContext
 		require.True(t, *pod.RunAsNonRoot, name)
@@ -305,14 +348,23 @@ func TestImagesMustBeGiven(t *testing.T) {
 
 func TestWrongValuesAreRefused(t *testing.T) {
 	cases := map[string]map[string]any{
-		"an unknown key":           {"replicaLimits": 3},
-		"an unknown service":       {"replicas": map[string]any{"catalog": 3}},
-		"an unknown secret source": {"secrets": map[string]any{"source": "nowhere"}},
-		"a factor over one":        {"fit": map[string]any{"cpu": 1.5}},
-		"a number as text":         {"replicaLimit": "3"},
-		"an unknown policy":        {"services": map[string]any{"analytics-service": map[string]any{"inboundPolicy": "all"}}},
-		"an unknown mesh service":  {"services": map[string]any{"all": map[string]any{"inject": true}}},
-		"an unknown target type":   {"edge": map[string]any{"targetType": "lambda"}},
+		"an unknown key":                {"replicaLimits": 3},
+		"an unknown service":            {"replicas": map[string]any{"catalog": 3}},
+		"an unknown secret source":      {"secrets": map[string]any{"source": "nowhere"}},
+		"a factor over one":             {"fit": map[string]any{"cpu": 1.5}},
+		"a number as text":              {"replicaLimit": "3"},
+		"an unknown policy":             {"services": map[string]any{"analytics-service": map[string]any{"inboundPolicy": "all"}}},
+		"an unknown target type":        {"edge": map[string]any{"targetType": "lambda"}},
+		"an unknown mesh service":       {"services": map[string]any{"all": map[string]any{"inject": true}}},
+		"the first version as a canary": {"canaries": map[string]any{"product-catalog": map[string]any{"v1": map[string]any{}}}},
+		"a version that is a word":      {"serving": map[string]any{"product-catalog": "latest"}},
+		"an unknown behaviour":          {"behaviour": map[string]any{"product-catalog": map[string]any{"lazy": true}}},
+		"behaviour of nobody":           {"behaviour": map[string]any{"catalog": map[string]any{}}},
+		"a rate over one":               {"behaviour": map[string]any{"product-catalog": map[string]any{"errors": map[string]any{"rate": 2}}}},
+		"a delay without a kind":        {"behaviour": map[string]any{"product-catalog": map[string]any{"latency": map[string]any{"p50": "5ms"}}}},
+		"a provider's rate over one":    {"provider": map[string]any{"lostRate": 2}},
+		"a duration as a number":        {"reservations": map[string]any{"keep": 15}},
+		"no networks":                   {"policies": map[string]any{"adminNetworks": []any{}}},
 	}
 	for name, values := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -139,7 +139,7 @@ func Status(f *fail.Error) int {
 		return http.StatusUnprocessableEntity
 	case codes.PermissionDenied:
 		return http.StatusForbidden
-	case codes.Unavailable, codes.ResourceExhausted:
+	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
 		return http.StatusServiceUnavailable
 	case codes.DeadlineExceeded:
 		return http.StatusGatewayTimeout

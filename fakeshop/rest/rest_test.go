@@ -98,6 +98,10 @@ func TestErrorsAreAnsweredWithTheirStatus(t *testing.T) {
 		{"a dead hop, reported from there", deep, 503, `{"error":"calling: gone","code":"unavailable","hop":"order-processing>inventory-management","pod":"inventory-7"}`},
 		{"too late", fail.New(codes.DeadlineExceeded, "", "late"), 504, `{"error":"late","code":"deadline_exceeded","hop":"order-processing","pod":"pod-1"}`},
 		{"overloaded", fail.New(codes.ResourceExhausted, "", "full"), 503, `{"error":"full","code":"overloaded","hop":"order-processing","pod":"pod-1"}`},
+		{"to be tried again", fail.New(codes.Aborted, "", "again"), 503, `{"error":"again","code":"aborted","hop":"order-processing","pod":"pod-1"}`},
+		{"left until its stock was gone", fail.New(codes.FailedPrecondition, "reservation_expired", "late"), 409, `{"error":"late","code":"reservation_expired","pod":"pod-1"}`},
+		{"a payment that came to nothing", fail.New(codes.FailedPrecondition, "payment_unresolved", "no"), 402, `{"error":"no","code":"payment_unresolved","pod":"pod-1"}`},
+		{"a payment that may come to something", fail.New(codes.Unavailable, "payment_pending", "wait"), 503, `{"error":"wait","code":"payment_pending","hop":"order-processing","pod":"pod-1"}`},
 		{"a bug", errors.New("oops"), 500, `{"error":"oops","code":"internal","hop":"order-processing","pod":"pod-1"}`},
 	}
 	for _, c := range cases {

@@ -13,9 +13,9 @@ import (
 
 const (
 	shopNamespace = "prod-app"
-	// shopPods selects the eight services' pods. PostgreSQL carries another
-	// part: the database is not meshed, by the case study's own plan.
-	shopPods = "app.kubernetes.io/part-of=fakeshop,app.kubernetes.io/name!=postgres"
+	// shopPods selects the eight services' pods, without the database and its
+	// replica, which are not meshed, by the case study's own plan.
+	shopPods = "app.kubernetes.io/part-of=fakeshop,app.kubernetes.io/name notin (postgres,postgres-replica)"
 )
 
 // Injection lists the shop's pods that run without a proxy. Pods that are

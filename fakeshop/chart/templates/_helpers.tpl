@@ -1,29 +1,19 @@
-{{/* The services, and what each shows to the outside: its REST paths and its gRPC methods. */}}
+{{/* The services by name, as files/services.yaml declares them. */}}
 {{- define "shop.services" -}}
-product-catalog:
-  rest: [/api/catalog]
-  grpc: [/shop.v1.ProductCatalog/GetProduct, /shop.v1.ProductCatalog/ListProducts, /shop.v1.ProductCatalog/SearchProducts]
-inventory-management:
-  rest: [/api/inventory]
-  grpc: [/shop.v1.InventoryManagement/GetStock]
-order-processing:
-  rest: [/api/orders]
-  grpc: []
-customer-profile:
-  rest: [/api/customers]
-  grpc: []
-payment-gateway:
-  rest: []
-  grpc: []
-configuration-engine:
-  rest: [/api/configurations]
-  grpc: [/shop.v1.ConfigurationEngine/Configure]
-recommendation-service:
-  rest: [/api/recommendations]
-  grpc: [/shop.v1.RecommendationService/Recommend]
-analytics-service:
-  rest: [/api/analytics]
-  grpc: []
+{{- range .Files.Get "files/services.yaml" | fromYamlArray }}
+{{ .name }}: {{ toJson . }}
+{{- end }}
+{{- end }}
+
+{{/* What runs: every service in its first version, and in those beside it, as
+a list. The first version has the service's own name. */}}
+{{- define "shop.versions" -}}
+{{- range $name, $service := include "shop.services" . | fromYaml }}
+- {{ dict "name" $name "version" "v1" "deployment" $name "behaviour" (get $.Values.behaviour $name | default dict) | toJson }}
+{{- range $version, $canary := get $.Values.canaries $name | default dict }}
+- {{ dict "name" $name "version" $version "deployment" (printf "%s-%s" $name $version) "canary" $canary "behaviour" ($canary.behaviour | default dict) | toJson }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "shop.labels" -}}
@@ -38,9 +28,25 @@ app.kubernetes.io/name: {{ .name }}
 app.kubernetes.io/part-of: fakeshop
 {{- end }}
 
+{{/* The pods of one version of a service. */}}
+{{- define "shop.versionSelector" -}}
+{{ include "shop.selector" . }}
+app.kubernetes.io/version: {{ .version }}
+{{- end }}
+
+{{/* The pods that a service's own name leads to. */}}
+{{- define "shop.servingSelector" -}}
+{{- $serving := get .root.Values.serving .name | default "v1" -}}
+{{- if eq $serving "all" }}
+{{- include "shop.selector" . }}
+{{- else }}
+{{- include "shop.versionSelector" (dict "name" .name "version" $serving) }}
+{{- end }}
+{{- end }}
+
 {{- define "shop.image" -}}
 {{- $image := get .root.Values.images .image -}}
-{{ required (printf "images.%s.repository is required" .image) $image.repository }}:{{ required (printf "images.%s.tag is required" .image) $image.tag }}
+{{ required (printf "images.%s.repository is required" .image) $image.repository }}:{{ .tag | default (required (printf "images.%s.tag is required" .image) $image.tag) }}
 {{- end }}
 
 {{/* Requests fitted to the host: never under 5m and 24Mi. */}}
@@ -49,8 +55,14 @@ cpu: {{ max 5 (floor (mulf .cpuMilli .root.Values.fit.cpu)) | int }}m
 memory: {{ max 24 (floor (mulf .memoryMiB .root.Values.fit.memory)) | int }}Mi
 {{- end }}
 
+{{/* Pods of one version: of a version beside the first, one unless told. */}}
 {{- define "shop.replicas" -}}
-{{- $wanted := required (printf "replicas.%s is required" .name) (get .root.Values.replicas .name) | int -}}
+{{- $wanted := 1 -}}
+{{- if ne .version "v1" -}}
+{{- $wanted = get (.canary | default dict) "replicas" | default 1 | int -}}
+{{- else -}}
+{{- $wanted = required (printf "replicas.%s is required" .name) (get .root.Values.replicas .name) | int -}}
+{{- end -}}
 {{- $limit := .root.Values.replicaLimit | int -}}
 {{- if gt $limit 0 }}{{ min $wanted $limit }}{{ else }}{{ $wanted }}{{ end -}}
 {{- end }}

@@ -57,6 +57,8 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 	s, err := readSettings("order-processing", environment(map[string]string{
 		"SHOP_POD": "pod-1", "SHOP_NAMESPACE": "shop", "SHOP_DB_PORT": "6432", "SHOP_DRAIN": "0s", "SHOP_LOG": "debug",
 		"SHOP_SECRETS": "vault", "VAULT_ADDR": "https://vault:8200", "SHOP_FAIL_FAST": "true",
+		"SHOP_NODE": "worker", "SHOP_VERSION": "v2", "SHOP_RETRIES": "0", "SHOP_RESERVATION": "90s", "SHOP_GIVE_UP": "2m", "SHOP_DB_READ_HOST": "postgres-read",
+		"SHOP_PROVIDER": `{"lostRate":0.5}`, "SHOP_BEHAVIOUR": `{"leakBytes":1}`,
 		"SHOP_TARGETS": "product-catalog=127.0.0.1:1,payment-gateway=127.0.0.1:2,",
 	}))
 	require.NoError(t, err)
@@ -67,6 +69,14 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 	require.Equal(t, 20*time.Second, s.hardStop)
 	require.Equal(t, slog.LevelDebug, s.logLevel)
 	require.True(t, s.failFast)
+	require.Equal(t, "worker", s.node)
+	require.Equal(t, "v2", s.version)
+	require.Zero(t, s.retries)
+	require.Equal(t, 90*time.Second, s.keep)
+	require.Equal(t, 2*time.Minute, s.giveUp)
+	require.Equal(t, "postgres-read", s.dbReadHost)
+	require.InDelta(t, 0.5, s.provider.LostRate, 0)
+	require.Equal(t, 1, s.behaviour.LeakBytes)
 	require.Equal(t, "secret/data/shop/order-processing", s.vaultPath)
 	require.Equal(t, "order-processing", s.vaultRole)
 	require.Equal(t, "/var/run/secrets/vault/token", s.vaultToken)
@@ -75,6 +85,8 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 	s, err = readSettings("product-catalog", environment(nil))
 	require.NoError(t, err)
 	require.Equal(t, ":8080", s.http)
+	require.Equal(t, "v1", s.version)
+	require.Equal(t, 1, s.retries)
 	require.Equal(t, 5*time.Second, s.drain)
 	require.Equal(t, "/etc/shop-secrets", s.secretsDir)
 	require.NotEmpty(t, s.pod)
@@ -83,13 +95,17 @@ func TestSettingsAreReadFromTheEnvironment(t *testing.T) {
 func TestEverythingWrongIsToldAtOnce(t *testing.T) {
 	_, err := readSettings("product-catalog", environment(map[string]string{
 		"SHOP_DB_PORT": "0", "SHOP_DRAIN": "-1s", "SHOP_FAIL_FAST": "yes", "SHOP_TARGETS": "a", "SHOP_LOG": "loud", "SHOP_SECRETS": "vault",
+		"SHOP_RETRIES": "9", "SHOP_PROVIDER": "{", "SHOP_BEHAVIOUR": `{"leakBytes":-1}`,
 	}))
 	require.EqualError(t, err, strings.Join([]string{
 		"SHOP_DB_PORT=0: wants a port",
 		"SHOP_FAIL_FAST=yes: wants true or false",
 		`SHOP_TARGETS: "a": wants service=target`,
+		"SHOP_RETRIES=9: wants a number from 0 to 4",
 		"SHOP_DRAIN=-1s: wants a duration such as 5s",
 		"SHOP_LOG=loud: wants debug, info, warn or error",
+		"SHOP_PROVIDER: payment provider: unexpected EOF",
+		"SHOP_BEHAVIOUR: behaviour: leakBytes -1: wants 0 to 1073741824",
 		"VAULT_ADDR is missing",
 	}, "\n"))
 	_, err = readSettings("product-catalog", environment(map[string]string{"SHOP_SECRETS": "air"}))
