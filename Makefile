@@ -3,6 +3,7 @@
 BIN     := bin/meshsim
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 SCENARIO ?= mtls-rollout
+SOAK    ?= 10m
 TOPOLOGY ?= eks-1.24
 MESH     ?= fakemesh
 
@@ -57,6 +58,15 @@ fuzz: ## ten seconds of fuzzing for every parser
 bench: ## benchmarks of the parts whose speed matters
 	go test -run '^$$' -bench . -benchmem ./harness/... ./results/... ./fakemesh/... ./fakeshop/...
 
+.PHONY: bench-mesh
+bench-mesh: nginx ## what a pair of the stand-in's proxies costs, beside none and beside nginx: 6 min
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-mesh ./test/bench/mesh
+	bin/bench-mesh -nginx-root bin/nginx -json bin/bench-mesh.json
+
+.PHONY: soak-mesh
+soak-mesh: compiler ## SOAK=10m of traffic through the stand-in's proxies, which change all the time, with the race detector
+	go test -race -count=1 -timeout 0 -v ./test/soak/mesh -soak $(SOAK) -renew 15s
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt'd:"; echo "$$files"; exit 1; }
@@ -80,6 +90,15 @@ drift: generate ## fail when generated code is not what its source gives
 .PHONY: compiler
 compiler:
 	@command -v gcc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; }
+
+# Debian's nginx, which bench-mesh compares with. Where it is not installed it is
+# unpacked: installing it would start a web server.
+.PHONY: nginx
+nginx:
+	@test -x /usr/sbin/nginx -a -e /usr/lib/nginx/modules/ngx_stream_module.so || test -x bin/nginx/usr/sbin/nginx || { \
+		mkdir -p bin/nginx/deb && cd bin/nginx/deb && \
+		{ apt-get download -qq -o APT::Sandbox::User=root nginx libnginx-mod-stream || { apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root nginx libnginx-mod-stream; }; } && \
+		for deb in *.deb; do dpkg-deb -x $$deb .. || exit 1; done; }
 
 .PHONY: protoc
 protoc:

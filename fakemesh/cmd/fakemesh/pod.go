@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime"
 	"strconv"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/ports"
 	"meshsim.dev/meshsim/fakemesh/proxy"
+	"meshsim.dev/meshsim/fakemesh/proxy/process"
 	"meshsim.dev/meshsim/fakemesh/redirect"
 )
 
@@ -27,8 +27,8 @@ func runProxy(ctx context.Context, o *options) error {
 		return fmt.Errorf("read the environment: %w", err)
 	}
 	o.level.Set(c.LogLevel)
-	if c.Cores > 0 {
-		runtime.GOMAXPROCS(c.Cores)
+	if err := process.Fit(c.Cores); err != nil {
+		o.log.Warn("the process is larger than it need be", "error", err)
 	}
 	return proxy.Run(ctx, c, slog.New(calmlog.New(o.log.Handler(), linesPerSecond)))
 }
