@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
 	kubetesting "k8s.io/client-go/testing"
 )
 
@@ -125,15 +127,15 @@ func TestAGateThatCannotBeSetIsTriedAgain(t *testing.T) {
 	port, doors := listenOn(t, "127.0.0.1")
 	serveOn(t, doors[0], http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	gates, _ := withGates(t)
-	s := start(t, gates, restIngress(toPods()), testService("shop", testPort("http", 8080, 0)),
+	client := fake.NewClientset(restIngress(toPods()), testService("shop", testPort("http", 8080, 0)),
 		podsOf("http", port, pod{name: "shop-a", ip: "127.0.0.1", ready: true}))
+	var tries atomic.Int64
+	client.PrependReactor("patch", "pods", func(kubetesting.Action) (bool, runtime.Object, error) {
+		return tries.Add(1) == 1, nil, errors.New("the API server is busy")
+	})
+	s := startOn(t, client, gates)
 	s.awaitHealth(t, "shop-a", "healthy")
 	group := s.Groups()[0].Name
-	failures := 1
-	s.client.PrependReactor("patch", "pods", func(kubetesting.Action) (bool, runtime.Object, error) {
-		failures--
-		return failures >= 0, nil, errors.New("the API server is busy")
-	})
 	_, err := s.client.CoreV1().Pods("prod-app").Create(t.Context(), testPod("shop-a", group), metav1.CreateOptions{})
 	require.NoError(t, err)
 	s.awaitGate(t, "shop-a", group, [3]string{"True"})

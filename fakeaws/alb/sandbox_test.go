@@ -71,12 +71,18 @@ func idleAfter(d time.Duration) setup {
 
 func start(t *testing.T, change setup, objects ...runtime.Object) *sandbox {
 	t.Helper()
+	return startOn(t, fake.NewClientset(objects...), change)
+}
+
+// startOn takes a client that the test has prepared.
+func startOn(t *testing.T, client *fake.Clientset, change setup) *sandbox {
+	t.Helper()
 	open := func() net.Listener {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		return l
 	}
-	s := &sandbox{client: fake.NewClientset(objects...), access: &lines{}, log: &lines{}}
+	s := &sandbox{client: client, access: &lines{}, log: &lines{}}
 	h, g := open(), open()
 	s.http, s.grpc = h.Addr().String(), g.Addr().String()
 	s.Balancer = New(Options{HTTP: h, GRPC: g, Access: s.access, Log: slog.New(slog.NewTextHandler(s.log, nil)),
