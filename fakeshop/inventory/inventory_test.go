@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,18 +114,22 @@ func TestStrangeReservationsAreRefused(t *testing.T) {
 type fakeOrders struct {
 	shopapi.OrderProcessingClient
 	statuses map[string]string
-	err      error
-	asked    int
+	away     atomic.Bool
+	asked    atomic.Int64
 }
 
 func (f *fakeOrders) GetStatuses(context.Context, *shopapi.GetStatusesRequest, ...grpc.CallOption) (*shopapi.GetStatusesResponse, error) {
-	f.asked++
-	return &shopapi.GetStatusesResponse{Statuses: f.statuses}, f.err
+	f.asked.Add(1)
+	if f.away.Load() {
+		return nil, errors.New("away")
+	}
+	return &shopapi.GetStatusesResponse{Statuses: f.statuses}, nil
 }
 
 func TestReservationsEndWhenTheirTimeIsOverUnlessTheirOrderIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		orders := &fakeOrders{statuses: map[string]string{"sold": "confirmed", "cancelled": "cancelled", "stuck": "reserved"}, err: errors.New("away")}
+		orders := &fakeOrders{statuses: map[string]string{"sold": "confirmed", "cancelled": "cancelled", "stuck": "reserved"}}
+		orders.away.Store(true)
 		store := shoptest.NewInventory(map[string]int64{"p-0001": 100})
 		s := inventory.New(store, orders, inventory.Options{Keep: 10 * time.Minute}, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
@@ -140,14 +145,14 @@ func TestReservationsEndWhenTheirTimeIsOverUnlessTheirOrderIsConfirmed(t *testin
 			require.NoError(t, err)
 		}
 		time.Sleep(10 * time.Minute)
-		require.Zero(t, orders.asked, "while nothing is overdue nobody is asked")
+		require.Zero(t, orders.asked.Load(), "while nothing is overdue nobody is asked")
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
-		require.Positive(t, orders.asked)
+		require.Positive(t, orders.asked.Load())
 		stock, err := s.Stock(ctx, "p-0001")
 		require.NoError(t, err)
 		require.Equal(t, int64(60), stock.Stock, "what cannot be asked for stays")
-		orders.err = nil
+		orders.away.Store(false)
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		stock, err = s.Stock(ctx, "p-0001")
