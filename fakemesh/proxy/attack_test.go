@@ -48,11 +48,27 @@ func TestAnHonestClientIsServedWhileConnectionsThatSayLittleFloodIn(t *testing.T
 }
 
 func TestAFloodOfTwoThousandConnectionsLeavesTheHonestClientAlone(t *testing.T) {
-	s := besiege(t, hello)
-	// The honest client's connection from before the flood stays as well.
-	old, err := s.client.dial(short(t), s.vip)
-	require.NoError(t, err)
-	defer old.Close()
+	entered, release := make(chan struct{}), make(chan struct{})
+	s := besiege(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			close(entered)
+			<-release
+		}
+		_, _ = io.WriteString(w, "hello")
+	}))
+	// What is in hand when the flood comes is finished.
+	slow := make(chan error, 1)
+	patient := httpClient(t, s.client, s.vip, false)
+	patient.Timeout = 0
+	go func() {
+		res, err := patient.Get("http://x/slow")
+		if err == nil {
+			_, err = io.ReadAll(res.Body)
+			res.Body.Close()
+		}
+		slow <- err
+	}()
+	<-entered
 	for i := range 2000 {
 		s.attacker("GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
 		if i%500 == 499 {
@@ -60,6 +76,8 @@ func TestAFloodOfTwoThousandConnectionsLeavesTheHonestClientAlone(t *testing.T) 
 		}
 	}
 	s.bounded()
+	close(release)
+	require.NoError(t, <-slow)
 }
 
 func TestHandshakesThatAreNeverFinishedAreBounded(t *testing.T) {

@@ -75,10 +75,11 @@ func (s *siege) honest() {
 	s.t.Helper()
 	for _, isHTTP2 := range []bool{false, true} {
 		meshed := httpClient(s.t, s.client, s.vip, isHTTP2)
+		meshed.Timeout = 30 * time.Second
 		plain := &http.Transport{Protocols: &http.Protocols{}}
 		plain.Protocols.SetHTTP1(!isHTTP2)
 		plain.Protocols.SetUnencryptedHTTP2(isHTTP2)
-		for _, c := range []*http.Client{meshed, {Transport: plain, Timeout: 10 * time.Second}} {
+		for _, c := range []*http.Client{meshed, {Transport: plain, Timeout: 30 * time.Second}} {
 			res, err := c.Get("http://" + s.p.front().String() + "/honest")
 			require.NoError(s.t, err)
 			body, err := io.ReadAll(res.Body)
