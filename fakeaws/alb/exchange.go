@@ -28,6 +28,7 @@ type exchange struct {
 	cancel context.CancelCauseFunc
 	idle   *time.Timer
 	forget func() bool // of the target's end
+	ended  atomic.Bool // its connection may be another request's by now
 
 	connected atomic.Int64 // nanoseconds since the entry was made; 0: not yet
 	whole     atomic.Bool  // the client has sent all of its request
@@ -60,6 +61,7 @@ func begin(w http.ResponseWriter, r *http.Request, g *group, t *target, e *entry
 }
 
 func (x *exchange) end() {
+	x.ended.Store(true)
 	x.idle.Stop()
 	x.forget()
 	x.cancel(nil)
@@ -71,6 +73,9 @@ func (x *exchange) touch() { x.idle.Reset(x.spec.Idle) }
 // stop ends the exchange early. The transport returns only when nobody reads
 // the client's request any more.
 func (x *exchange) stop(w http.ResponseWriter, cause error) {
+	if x.ended.Load() {
+		return // something was sent or received at the very end
+	}
 	x.cancel(cause)
 	if !x.whole.Load() {
 		giveUpReading(w, 0)

@@ -78,7 +78,7 @@ func (g *group) configure(ctx context.Context, spec groupSpec) {
 	defer g.mu.Unlock()
 	g.spec.Store(&spec)
 	for _, t := range g.targets {
-		if old.Idle != spec.Idle || old.TLS != spec.TLS {
+		if old.Idle != spec.Idle {
 			t.renewTransport(spec)
 		}
 		if old.Check != spec.Check && t.checking() {
