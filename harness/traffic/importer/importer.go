@@ -138,15 +138,11 @@ const mostOpen = 200
 // await enters a log.
 func (m *merge) await(name string, stdin io.Reader) error {
 	s := &source{merge: m, name: name, number: len(m.sources), formats: map[string]int64{}}
-	if name == "-" {
-		s.in, s.start = io.NopCloser(stdin), -1<<62
-	} else {
-		start, err := s.look()
-		if err != nil {
-			return err
-		}
-		s.start = start - m.window
+	begin, err := s.begins(stdin)
+	if err != nil {
+		return err
 	}
+	s.start = begin - m.window
 	m.sources = append(m.sources, s)
 	at, _ := slices.BinarySearchFunc(m.waiting, s, func(a, b *source) int {
 		if a.start <= b.start {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -264,6 +265,16 @@ func TestPathsOfAHostileLogTakeNoMoreThanTheirRoom(t *testing.T) {
 	require.Contains(t, b.String(), "others")
 }
 
+func TestAPipeIsReadOnce(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	wrote := make(chan error, 1)
+	go func() { wrote <- os.WriteFile(pipe, []byte(jsonAt(0, "GET", "/api/catalog/products")), 0o600) }()
+	k, _ := do(t, Options{Logs: []string{pipe}}, jsonAt(-5, "POST", "/api/orders"))
+	require.NoError(t, <-wrote)
+	require.Equal(t, []string{"order", "browse"}, k.routes)
+}
+
 func TestADamagedLogGivesWhatIsWholeInIt(t *testing.T) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
@@ -291,6 +302,7 @@ func TestWhatCannotBeImportedIsRefused(t *testing.T) {
 	}{
 		{"nothing", nil, "no log to import"},
 		{"a file that is not there", []string{"/nope/a.log"}, "log /nope/a.log is not there"},
+		{"a directory", []string{os.TempDir()}, "is a directory"},
 		{"a pattern that fits nothing", []string{"/nope/*.log"}, "no file fits /nope/*.log"},
 		{"a pattern that is none", []string{"/nope/[.log"}, "pattern /nope/[.log"},
 	} {

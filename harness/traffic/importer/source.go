@@ -77,6 +77,28 @@ type source struct {
 // looked is how much of a log is looked at to find out when it begins.
 const looked = 200 // lines
 
+// begins returns a time before which nothing in the log came, as far as can be
+// told without reading it: what is no file can be read only once.
+func (s *source) begins(stdin io.Reader) (int64, error) {
+	const unknown = 0
+	if s.name == "-" {
+		s.in = io.NopCloser(stdin)
+		return unknown, nil
+	}
+	info, err := os.Stat(s.name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, fault.NewInvalid(fmt.Errorf("log %s is not there", s.name), "")
+	case err != nil:
+		return 0, fault.NewInvalid(fmt.Errorf("open log: %w", err), "")
+	case info.IsDir():
+		return 0, fault.NewInvalid(fmt.Errorf("log %s is a directory", s.name), fmt.Sprintf("name its files: '%s/*'", s.name))
+	case !info.Mode().IsRegular():
+		return unknown, nil
+	}
+	return s.look()
+}
+
 // look returns the earliest time in a log's first lines.
 func (s *source) look() (int64, error) {
 	if err := s.open(); err != nil {
@@ -102,9 +124,6 @@ func (s *source) look() (int64, error) {
 func (s *source) open() error {
 	if s.in == nil {
 		file, err := os.Open(s.name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fault.NewInvalid(fmt.Errorf("log %s is not there", s.name), "")
-		}
 		if err != nil {
 			return fault.NewInvalid(fmt.Errorf("open log: %w", err), "")
 		}
