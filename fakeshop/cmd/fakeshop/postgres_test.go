@@ -26,6 +26,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/fakeshop/shoptest"
 )
 
@@ -58,7 +60,7 @@ func openShop(t testing.TB, pg *shoptest.Postgres) *wholeShop {
 		h, g := freePort(t), freePort(t)
 		s.http[name] = h
 		targets = append(targets, name+"="+g)
-		s.own[name] = []string{"SHOP_TEST_SERVE=" + name, "SHOP_POD=" + name + "-0", "SHOP_HTTP=" + h, "SHOP_GRPC=" + g,
+		s.own[name] = []string{"SHOP_TEST_SERVE=" + name, "SHOP_POD=" + name + "-0", "SHOP_NODE=here", "SHOP_HTTP=" + h, "SHOP_GRPC=" + g,
 			"SHOP_GRPC_EDGE=" + freePort(t), "SHOP_ADMIN=" + freePort(t)}
 	}
 	s.env = append(os.Environ(), "SHOP_TARGETS="+strings.Join(targets, ","), "SHOP_DRAIN=200ms", "SHOP_SECRETS_DIR="+pg.SecretsDir,
@@ -127,7 +129,7 @@ func (s *wholeShop) stop(name string, signal syscall.Signal) error {
 
 func (s *wholeShop) waitReady(name string) {
 	s.t.Helper()
-	admin := strings.TrimPrefix(s.own[name][5], "SHOP_ADMIN=")
+	admin := strings.TrimPrefix(s.own[name][6], "SHOP_ADMIN=")
 	require.Eventually(s.t, func() bool {
 		resp, err := http.Get("http://" + admin + "/readyz")
 		if err != nil {
@@ -199,9 +201,44 @@ func TestTheWholeShopAnswersAndEndsInPeace(t *testing.T) {
 		status, body := s.do(c.method, c.service, c.path, c.body)
 		require.Equal(t, c.status, status, "%s %s: %v", c.method, c.path, body)
 	}
+	s.tellsItsWay(t)
 	for _, name := range serviceNames() {
 		require.NoError(t, s.stop(name, syscall.SIGTERM), name)
 	}
+}
+
+// tellsItsWay orders a configured keyboard and looks where the order has been.
+func (s *wholeShop) tellsItsWay(t *testing.T) {
+	t.Helper()
+	_, configuration := s.do("POST", "configuration-engine", "/api/configurations",
+		`{"productId":"p-0006","options":{"switches":"linear","keycaps":"pbt","layout":"ortho"}}`)
+	resp, err := http.Post("http://"+s.http["order-processing"]+"/api/orders", "application/json", strings.NewReader(
+		fmt.Sprintf(`{"orderId":"o-way","customerId":"c-0001","configurationId":%q,"items":[{"productId":"p-0006","quantity":1}]}`, configuration["id"])))
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, 201, resp.StatusCode)
+	var order struct{ TotalCents int64 }
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&order))
+	require.Equal(t, configuration["priceCents"], float64(order.TotalCents), "it costs what its configuration does")
+	way, err := hops.Parse("order-processing", resp.Header.Get(shopapi.HopsHeader))
+	require.NoError(t, err)
+	require.Equal(t, hops.Hop{Service: "order-processing", Pod: "order-processing-0", Node: "here", Version: "v1", Attempts: 1, Own: way[0].Own, Took: way[0].Took}, way[0])
+	asked := map[string]bool{}
+	for _, h := range way {
+		require.Zero(t, h.Untold)
+		require.LessOrEqual(t, h.Own, h.Took)
+		if h.Answered() {
+			asked[h.Caller+">"+h.Service] = true
+			require.Equal(t, h.Service+"-0", h.Pod)
+		} else {
+			asked[h.Service] = true
+		}
+	}
+	require.Equal(t, map[string]bool{
+		">order-processing": true, "order-processing>customer-profile": true, "order-processing>product-catalog": true,
+		"order-processing>configuration-engine": true, "order-processing>inventory-management": true, "order-processing>payment-gateway": true,
+		"payment-provider": true, "postgres": true,
+	}, asked)
 }
 
 // Services die without a word, again and again, while customers buy and repeat
