@@ -52,7 +52,7 @@ func render(s spec) (*v1alpha4.Cluster, []Node, []string, error) {
 	cfg := &v1alpha4.Cluster{
 		TypeMeta:   v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
 		Name:       s.name,
-		Networking: v1alpha4.Networking{IPFamily: v1alpha4.IPv4Family, APIServerAddress: "127.0.0.1"},
+		Networking: v1alpha4.Networking{IPFamily: v1alpha4.IPv4Family, APIServerAddress: "127.0.0.1", ServiceSubnet: serviceSubnet},
 	}
 	if s.patchContainerd {
 		cfg.ContainerdConfigPatches = []string{registryPatch}

@@ -37,7 +37,7 @@ func TestTheConfigOfCI(t *testing.T) {
 	require.Equal(t, v1alpha4.Cluster{
 		TypeMeta:   v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
 		Name:       "meshsim",
-		Networking: v1alpha4.Networking{IPFamily: v1alpha4.IPv4Family, APIServerAddress: "127.0.0.1"},
+		Networking: v1alpha4.Networking{IPFamily: v1alpha4.IPv4Family, APIServerAddress: "127.0.0.1", ServiceSubnet: "10.96.0.0/16"},
 		Nodes:      cfg.Nodes,
 
 		KubeadmConfigPatches: []string{kubelet},

@@ -199,3 +199,18 @@ func TestPreflightTellsEveryProblemAtOnce(t *testing.T) {
 	_, err = FreeDisk("/does/not/exist")
 	require.Error(t, err)
 }
+
+func TestPacketsToServicesThatNobodyKnowsStayInside(t *testing.T) {
+	d := newDocker()
+	require.NoError(t, keepServicesInside(t.Context(), d, &engine.Engine{}, []Node{{Name: "m-control-plane"}, {Name: "m-worker"}}))
+	require.Len(t, d.stdin, 2)
+	require.Equal(t, "*filter\n-I OUTPUT -d 10.96.0.0/16 -j REJECT\n-I FORWARD -d 10.96.0.0/16 -j REJECT\nCOMMIT\n", d.stdin["m-worker"])
+	d.fail = func(args []string) error {
+		if args[2] == "m-worker" {
+			return errors.New("no iptables")
+		}
+		return nil
+	}
+	err := keepServicesInside(t.Context(), d, &engine.Engine{}, []Node{{Name: "m-control-plane"}, {Name: "m-worker"}})
+	require.ErrorContains(t, err, "keep packets to Services on m-worker inside: no iptables")
+}

@@ -255,6 +255,9 @@ func (r *raiser) furnish(ctx context.Context, c *Cluster, creator creator) error
 	if err != nil {
 		return err
 	}
+	if err := keepServicesInside(ctx, r.Runner, r.Engine, c.Nodes); err != nil {
+		return err
+	}
 	note, err := addDelay(ctx, r.Runner, r.Engine, nodeNets(c.Nodes, ready), r.Topology.CrossZoneDelay)
 	if err != nil {
 		return err
