@@ -109,12 +109,16 @@ func uninjectedWhenIgnored(ctx context.Context, l *lab) (string, error) {
 }
 
 func blockedWhenFailing(ctx context.Context, l *lab) (string, error) {
+	// The Service comes before: the injector is asked about Services too.
+	web := l.server("web", meshed)
+	if err := errors.Join(l.account(ctx, web.Name), l.resources.Create(ctx, l.service(web))); err != nil {
+		return "", err
+	}
 	back, err := l.absent(ctx, "linkerd-proxy-injector")
 	if err != nil {
 		return "", err
 	}
-	web := l.server("web", meshed)
-	if err := l.create(ctx, web); err != nil {
+	if err := l.resources.Create(ctx, web); err != nil {
 		return "", err
 	}
 	e, err := l.awaitEvent(ctx, l.ns, "FailedCreate", "linkerd-proxy-injector", time.Minute)
