@@ -169,7 +169,7 @@ func TestTroubleWithTargetsHasAWSCodes(t *testing.T) {
 func TestATargetThatRefusesIs502(t *testing.T) {
 	port, doors := listenOn(t, "127.0.0.1")
 	require.NoError(t, doors[0].Close())
-	s := start(t, nil, restIngress(toPods()), testService("shop", testPort("http", 8080, 0)),
+	s := start(t, nil, restIngress(toPods("unhealthy-threshold-count", "4")), testService("shop", testPort("http", 8080, 0)),
 		podsOf("http", port, pod{name: "shop-a", ip: "127.0.0.1", ready: true}))
 	require.Eventually(t, func() bool { return s.healthOf("shop-a") == "initial" }, 5*time.Second, time.Millisecond)
 	status, body := get(t, "http://"+s.http+"/api/x")

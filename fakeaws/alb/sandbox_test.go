@@ -215,7 +215,7 @@ func (s *sandbox) healthOf(name string) string {
 
 func (s *sandbox) awaitHealth(t *testing.T, name, want string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return s.healthOf(name) == want }, 5*time.Second, 5*time.Millisecond, "%s %s", name, want)
+	require.Eventually(t, func() bool { return s.healthOf(name) == want }, 15*time.Second, 5*time.Millisecond, "%s %s", name, want)
 }
 
 // lastEntries waits for n lines of the access log.
