@@ -109,9 +109,8 @@ func uninjectedWhenIgnored(ctx context.Context, l *lab) (string, error) {
 }
 
 func blockedWhenFailing(ctx context.Context, l *lab) (string, error) {
-	// The Service comes before: the injector is asked about Services too.
 	web := l.server("web", meshed)
-	if err := errors.Join(l.account(ctx, web.Name), l.resources.Create(ctx, l.service(web))); err != nil {
+	if err := l.announce(ctx, web); err != nil {
 		return "", err
 	}
 	back, err := l.absent(ctx, "linkerd-proxy-injector")

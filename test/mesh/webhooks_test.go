@@ -142,6 +142,10 @@ func expiredWebhook(ctx context.Context, l *lab) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	web := l.server("web", meshed)
+	if err := l.announce(ctx, web); err != nil {
+		return "", err
+	}
 	// Else cert-manager would mend the Secret at once.
 	certificates := l.kube.Dynamic.Resource(certificatesAPI).Namespace(stack.NamespaceMesh)
 	if err := certificates.Delete(ctx, injectorCertificate, metav1.DeleteOptions{}); err != nil {
@@ -157,8 +161,7 @@ func expiredWebhook(ctx context.Context, l *lab) (string, error) {
 	if err := l.restartPlane(ctx, "linkerd-proxy-injector"); err != nil {
 		return "", err
 	}
-	web := l.server("web", meshed)
-	if err := l.create(ctx, web); err != nil {
+	if err := l.resources.Create(ctx, web); err != nil {
 		return "", err
 	}
 	e, err := l.awaitEvent(ctx, l.ns, "FailedCreate", "certificate has expired", 90*time.Second)

@@ -187,6 +187,16 @@ func (l *lab) create(ctx context.Context, objects ...k8s.Object) error {
 	return nil
 }
 
+// announce makes what a Deployment needs, for a row that takes the injector
+// away before it makes the Deployment itself: the injector is asked about
+// Services too.
+func (l *lab) announce(ctx context.Context, d *appsv1.Deployment) error {
+	if err := l.account(ctx, d.Name); err != nil {
+		return err
+	}
+	return l.resources.Create(ctx, l.service(d))
+}
+
 // up makes the objects and waits until all are ready.
 func (l *lab) up(ctx context.Context, objects ...k8s.Object) error {
 	if err := l.create(ctx, objects...); err != nil {
