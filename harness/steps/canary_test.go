@@ -52,7 +52,9 @@ func TestACanaryIsMadeOnceAndRolledWithItsService(t *testing.T) {
 	}, metav1.CreateOptions{})
 	require.NoError(t, err)
 	r := NewRollout(shop, env.Rollout.Services)
-	set := func(behaviour map[string]any) { require.NoError(t, r.setCanary(t.Context(), env, "order-processing", "v2", behaviour)) }
+	set := func(behaviour map[string]any) {
+		require.NoError(t, r.setCanary(t.Context(), env, "order-processing", "v2", behaviour))
+	}
 	set(nil)
 	r.weigh("order-processing", "v2", 10)
 	set(map[string]any{})
