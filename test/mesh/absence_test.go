@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/harness/agent/call"
 )
@@ -61,8 +63,13 @@ func heldWithoutIdentity(ctx context.Context, l *lab) (string, error) {
 		return "", err
 	}
 	seen := fmt.Sprintf("the await gave up after %.0f s: %s", after.Seconds(), e.Message)
-	if s := containerStatus(pod, "app"); s != nil && (s.State.Running != nil || s.State.Terminated != nil || s.RestartCount > 0) {
-		return seen, errors.New("the application had started")
+	// The kubelet goes on to the next container when the hook has failed, so the
+	// application is held for just as long as the await waits.
+	if s := containerStatus(pod, "app"); s != nil {
+		started := startOf(s.State)
+		if s.RestartCount > 0 || (!started.IsZero() && started.Before(lastSeen(e).Add(-2*time.Second))) {
+			return seen, fmt.Errorf("the application had started, at %s", started.UTC().Format(time.TimeOnly))
+		}
 	}
 	if after < 90*time.Second {
 		return seen, errors.New("that is too early")
@@ -82,6 +89,18 @@ func heldWithoutIdentity(ctx context.Context, l *lab) (string, error) {
 		return seen, err
 	}
 	return seen + fmt.Sprintf("; meanwhile %s; ready %.0f s after identity was back", going, time.Since(returned).Seconds()), nil
+}
+
+// startOf is when a container of that state began to run, zero when it has not.
+func startOf(s corev1.ContainerState) time.Time {
+	switch {
+	case s.Running != nil:
+		return s.Running.StartedAt.Time
+	case s.Terminated != nil:
+		return s.Terminated.StartedAt.Time
+	default:
+		return time.Time{}
+	}
 }
 
 func uninjectedWhenIgnored(ctx context.Context, l *lab) (string, error) {
