@@ -158,7 +158,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"a negative seed":             {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
 		"a text for a truth":          {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
 		"a number out of range":       {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
-		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of instance, ip, not "lambda"`},
+		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of ip, instance, not "lambda"`},
 		"slow start and least busy":   {spec("edge: {slowStartSeconds: 30, algorithm: least_outstanding_requests}"), 5, 9, "slow start does not go with least_outstanding_requests, as at AWS"},
 		"a broken number":             {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
 		"a duration without unit":     {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
