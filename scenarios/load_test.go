@@ -158,7 +158,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"a negative seed":             {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
 		"a text for a truth":          {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
 		"a number out of range":       {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
-		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of instance, ip, not "lambda"`},
+		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of ip, instance, not "lambda"`},
 		"slow start and least busy":   {spec("edge: {slowStartSeconds: 30, algorithm: least_outstanding_requests}"), 5, 9, "slow start does not go with least_outstanding_requests, as at AWS"},
 		"a broken number":             {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
 		"a duration without unit":     {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
@@ -291,7 +291,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "mtls-rollout.yaml", s.Source)
 	for name, want := range map[string]string{
-		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: mtls-rollout, mtls-rollout-careless`,
+		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, mtls-rollout, mtls-rollout-careless`,
 		"./missing.yaml": "scenario file ./missing.yaml is not there",
 		"missing.yml":    "scenario file missing.yml is not there",
 		t.TempDir():      "read scenario",
@@ -305,7 +305,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
 	all, err := Shipped()
 	require.NoError(t, err)
-	require.Len(t, all, 4)
+	require.Len(t, all, 5)
 	for _, summary := range all {
 		s, err := Load(summary.Name)
 		require.NoError(t, err)

@@ -253,6 +253,12 @@ func (s Step) String() string {
 		return fmt.Sprintf("%s for %s", s.Name, o.Cycle)
 	case *Enforce:
 		return s.Name + " " + o.Policy
+	case *Behave:
+		return fmt.Sprintf("%s: %s %s", s.Name, o.Service, behaving(o.Behaviour))
+	case *Canary:
+		return s.Name + ": " + o.String()
+	case *EndCanary:
+		return s.Name + " of " + o.Service
 	case *MeasureAddedLatency:
 		return fmt.Sprintf("%s with %d triples of %d bytes", s.Name, o.Triples, o.PayloadBytes)
 	default:

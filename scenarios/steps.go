@@ -113,6 +113,9 @@ var stepKinds = []stepKind{
 	{name: "probe-plaintext", read: none[ProbePlaintext]("probe-plaintext"), needs: always("mesh"), gives: always(plaintextTried)},
 	{name: "upgrade-mesh", read: readUpgrade, needs: always("mesh"), gives: always()},
 	{name: "uninstall-mesh", read: readUninstall, needs: always("mesh"), gives: always(), takes: always("mesh", injected, enforced)},
+	{name: "behave", read: readBehave, needs: always(), gives: always()},
+	{name: "canary", read: readCanary, needs: always("mesh", injected), gives: always(canary)},
+	{name: "end-canary", read: readEndCanary, needs: always(canary), gives: always()},
 }
 
 func always(words ...string) func(any) []string {

@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
 	"meshsim.dev/meshsim/fakemesh/chart/charttest"
@@ -225,6 +226,31 @@ func TestHighAvailabilityHasBudgetsAndAntiAffinity(t *testing.T) {
 	require.EqualValues(t, 3, *d.Spec.Replicas)
 	require.Equal(t, "destination", d.Spec.Template.Spec.Affinity.PodAntiAffinity.
 		RequiredDuringSchedulingIgnoredDuringExecution[0].LabelSelector.MatchLabels["linkerd.io/control-plane-component"])
+}
+
+func TestADeploymentIsRolledAsTheValuesSay(t *testing.T) {
+	for name, c := range map[string]struct {
+		values      map[string]any
+		unavailable intstr.IntOrString
+		surge       *intstr.IntOrString
+	}{
+		"a single pod goes when its successor is ready": {map[string]any{}, intstr.FromInt32(0), nil},
+		"of several one goes at a time":                 {map[string]any{"controllerReplicas": 3}, intstr.FromInt32(1), nil},
+		"the values' own strategy": {
+			map[string]any{"deploymentStrategy": map[string]any{"rollingUpdate": map[string]any{"maxUnavailable": 2, "maxSurge": "25%"}}},
+			intstr.FromInt32(2), new(intstr.FromString("25%")),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.values["identityTrustAnchorsPEM"] = anchors
+			docs, err := render(t, c.values)
+			require.NoError(t, err)
+			for _, part := range []string{"identity", "destination", "proxy-injector"} {
+				d := decode[appsv1.Deployment](t, docs, "Deployment/linkerd-"+part)
+				require.Equal(t, &appsv1.RollingUpdateDeployment{MaxUnavailable: &c.unavailable, MaxSurge: c.surge}, d.Spec.Strategy.RollingUpdate, part)
+			}
+		})
+	}
 }
 
 func TestWhatTheStandInCannotDoIsRefused(t *testing.T) {

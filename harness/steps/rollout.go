@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	"meshsim.dev/meshsim/clusters/stack"
@@ -16,6 +17,9 @@ type Rollout struct {
 	Services []string // in the order in which they are rolled
 	services map[string]serviceState
 
+	behaviour map[string]map[string]any     // by service, of its first version
+	canaries  map[string]map[string]version // by service and version
+
 	secretsMoved bool // into Vault, by the step move-secrets
 }
 
@@ -27,7 +31,10 @@ type serviceState struct {
 
 // NewRollout starts with every service unmeshed.
 func NewRollout(shop stack.Component, services []string) *Rollout {
-	r := &Rollout{Shop: shop, Services: services, services: map[string]serviceState{}}
+	r := &Rollout{
+		Shop: shop, Services: services, services: map[string]serviceState{},
+		behaviour: map[string]map[string]any{}, canaries: map[string]map[string]version{},
+	}
 	for _, name := range services {
 		r.services[name] = serviceState{}
 	}
@@ -54,10 +61,25 @@ func (r *Rollout) change(ctx context.Context, env *Env, name string, to func(*se
 		return nil
 	}
 	r.services[name] = after
+	return r.roll(ctx, env, name)
+}
+
+// roll puts the shop as it should be, and waits until the pods of one service
+// serve, those of its canaries included.
+func (r *Rollout) roll(ctx context.Context, env *Env, service string) error {
 	if err := r.Shop.Install(ctx, r.env(env)); err != nil {
-		return fmt.Errorf("roll %s: %w", name, err)
+		return fmt.Errorf("roll %s: %w", service, err)
 	}
-	return env.Kube.WaitRollout(ctx, "deployment", shopNamespace, name)
+	names := []string{service}
+	for _, version := range slices.Sorted(maps.Keys(r.canaries[service])) {
+		names = append(names, service+"-"+version)
+	}
+	for _, name := range names {
+		if err := env.Kube.WaitRollout(ctx, "deployment", shopNamespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // env is the stack's environment with the services' states as shop values.
@@ -76,6 +98,38 @@ func (r *Rollout) env(env *Env) *stack.Env {
 		services[name] = map[string]any{"inject": s.Inject, "secretsSource": s.SecretsSource, "inboundPolicy": s.InboundPolicy}
 	}
 	shop["services"] = services
+	if len(r.behaviour) > 0 {
+		behaviour := map[string]any{}
+		for name, b := range r.behaviour {
+			behaviour[name] = b
+		}
+		shop["behaviour"] = behaviour
+	}
+	if len(r.canaries) > 0 {
+		shop["canaries"] = r.canaryValues()
+	}
 	with.Values["shop"] = shop
 	return &with
+}
+
+// canaryValues are the canaries as the shop's chart spells them.
+func (r *Rollout) canaryValues() map[string]any {
+	all := map[string]any{}
+	for service, versions := range r.canaries {
+		values := map[string]any{}
+		for name, v := range versions {
+			values[name] = map[string]any{"replicas": 1}
+			if len(v.Behaviour) > 0 {
+				values[name] = map[string]any{"replicas": 1, "behaviour": v.Behaviour}
+			}
+		}
+		all[service] = values
+	}
+	return all
+}
+
+// sameValues says whether two sets of chart values are alike; none is like an
+// empty one.
+func sameValues(a, b map[string]any) bool {
+	return len(a) == 0 && len(b) == 0 || reflect.DeepEqual(a, b)
 }

@@ -70,6 +70,12 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 		return newUpgradeMesh(o, env)
 	case *scenarios.UninstallMesh:
 		return newUninstallMesh(o, env)
+	case *scenarios.Behave:
+		return &behave{options: o, env: env}, nil
+	case *scenarios.Canary:
+		return &canary{options: o, env: env}, nil
+	case *scenarios.EndCanary:
+		return &endCanary{options: o, env: env}, nil
 	default:
 		return nil, fault.NewInvalid(fmt.Errorf("step %q is not known here", s.Name), "see `meshsim scenarios explain`")
 	}

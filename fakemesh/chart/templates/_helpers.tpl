@@ -146,3 +146,13 @@ webhooks:
     caBundle: {{ $certificate.Cert | b64enc }}
     {{- end }}
 {{- end }}
+
+{{- /* fakemesh.strategy: how a Deployment of the control plane is rolled. A part
+     that is there once has its successor ready before it goes. */}}
+{{- define "fakemesh.strategy" -}}
+{{- if .Values.deploymentStrategy -}}
+{{ toYaml .Values.deploymentStrategy }}
+{{- else -}}
+rollingUpdate: {maxUnavailable: {{ if gt (int .Values.controllerReplicas) 1 }}1{{ else }}0{{ end }}}
+{{- end }}
+{{- end }}
