@@ -29,9 +29,9 @@ func TestARequestBelongsToThePhaseOfItsScheduledInstant(t *testing.T) {
 
 func TestEnteringAPhaseChangesTheScaleAndIsMarked(t *testing.T) {
 	r := newTestRecorder(t)
-	require.Zero(t, r.Scale(), "nothing is sent before the first phase")
+	require.Zero(t, r.ScaleAt(r.now()), "nothing is sent before the first phase")
 	r.enter("soak", 2)
-	require.Equal(t, 2.0, r.Scale())
+	require.Equal(t, 2.0, r.ScaleAt(r.now()))
 	require.NoError(t, r.Probe("mtls", results.MTLS{TLS: 3}))
 	r.leave("soak")
 	require.NoError(t, r.folder.Close())
