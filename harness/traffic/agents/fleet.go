@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -126,8 +127,6 @@ func New(o Options) (*Fleet, error) {
 	return f, nil
 }
 
-func (f *Fleet) poll() time.Duration { return f.Poll }
-
 func (f *Fleet) newGroup(a scenarios.Agents, part wire.Part) (*group, error) {
 	g := &group{Agents: a, from: a.From}
 	if g.from == "" {
@@ -188,7 +187,7 @@ func (f *Fleet) Outer(d traffic.Due) bool {
 	return true
 }
 
-// members are those that keep accepts, of all groups.
+// all returns the members of all groups that keep accepts.
 func (f *Fleet) all(keep func(*member) bool) []*member {
 	var some []*member
 	for _, g := range f.groups {
@@ -216,11 +215,11 @@ func each(members []*member, fn func(*member)) {
 // ahead that all can know it before; an agent that does not is lost from it on.
 func (f *Fleet) Change(ctx context.Context, scale float64, known func(at int64)) error {
 	live := f.all((*member).live)
-	each(live, func(m *member) { // nobody waits for one that is away for a moment
+	each(live, func(m *member) { // one that is away for a moment would learn of it too late
 		reach, cancel := context.WithTimeout(ctx, f.Patience)
 		defer cancel()
 		if err := m.insist(reach, "GET", wire.ClockPath, nil); err != nil && ctx.Err() == nil {
-			m.lose("not reached for %s: %v", f.Patience, err)
+			f.drop(ctx, m, fmt.Sprintf("not reached for %s: %v", f.Patience, err))
 		}
 	})
 	// on the grain, so that the change is whole: no arrival before it is of the
@@ -232,8 +231,11 @@ func (f *Fleet) Change(ctx context.Context, scale float64, known func(at int64))
 	telling, cancel := context.WithDeadline(ctx, f.Began.Add(at))
 	defer cancel()
 	each(f.all((*member).live), func(m *member) {
-		if err := f.tell(ctx, telling, m); err != nil && ctx.Err() == nil {
-			m.lose("it did not know in time what is to be sent from %.1f s on: %v", f.Began.Add(at).Sub(f.Begin).Seconds(), err)
+		m.until.Store(int64(at))
+		if err := f.tell(ctx, telling, m); err == nil {
+			m.until.Store(math.MaxInt64)
+		} else if ctx.Err() == nil {
+			f.drop(ctx, m, fmt.Sprintf("it did not know in time what is to be sent from %.1f s on: %v", f.Began.Add(at).Sub(f.Begin).Seconds(), err))
 		}
 	})
 	return kube.Sleep(ctx, time.Until(f.Began.Add(at)))
@@ -252,6 +254,21 @@ func (f *Fleet) letJoin(at time.Duration) {
 		}
 	}
 	f.joined.Store(&shares)
+}
+
+// drop takes nothing more from an agent, and tells it to go; one that does not
+// hear it goes when nobody asks it any more.
+func (f *Fleet) drop(ctx context.Context, m *member, why string) {
+	m.lose("%s", why)
+	if m.unfollow != nil {
+		m.unfollow()
+		m.following.Wait()
+	}
+	going, cancel := context.WithTimeout(ctx, f.Lead)
+	defer cancel()
+	if err := m.ask(going, "POST", wire.LeavePath, nil, nil); err != nil {
+		f.Log.Debug("a lost agent does not leave", "agent", m.name(), "error", err)
+	}
 }
 
 // tell brings the timeline to an agent, and begins its schedule the first time.

@@ -13,6 +13,7 @@ import (
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 	"meshsim.dev/meshsim/harness/traffic"
+	"meshsim.dev/meshsim/harness/traffic/agents/wire"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -143,19 +144,21 @@ func TestAnAgentThatIsNeverReadyIsMissingFromTheBeginOn(t *testing.T) {
 	r := newRig(t)
 	r.absent[0] = true
 	f := r.fleet(scenarios.Agents{Name: "load", Count: 2, Share: 1, Target: "edge"})
+	f.Ready = time.Second
 	play(t, f, r, func() {})
 	require.Equal(t, map[string]int64{"load/0": int64(len(f.due(t)) - len(r.all))}, missingIn(t, f))
 	require.Len(t, r.warned, 1)
-	require.Contains(t, r.warned[0], "agent load/0: not ready within 500ms: pod load-0 is Pending")
+	require.Contains(t, r.warned[0], "agent load/0: not ready within 1s: pod load-0 is Pending")
 }
 
 func TestWhenNoAgentIsReadyThereIsNoRun(t *testing.T) {
 	r := newRig(t)
 	r.absent[0] = true
 	f := r.fleet(scenarios.Agents{Name: "load", Count: 1, Share: 1, Target: "edge"})
+	f.Ready = time.Second
 	err := f.Raise(t.Context(), "first")
 	require.Equal(t, fault.Environment, fault.KindOf(err))
-	require.ErrorContains(t, err, "no agent was ready within 500ms: pod load-0 is Pending")
+	require.ErrorContains(t, err, "no agent was ready within 1s: pod load-0 is Pending")
 	require.NoError(t, f.Remove(t.Context()))
 	require.Equal(t, 2, r.removed, "what an earlier run left, and what this one did")
 }
@@ -285,4 +288,28 @@ func TestALedgerTakesEachResultOnceAndOnlyItsOwn(t *testing.T) {
 	require.ErrorContains(t, l.enter(1, results.Request{Seq: 100}), "two results")
 	require.ErrorIs(t, l.enter(2, results.Request{Seq: 103}), errNotItsOwn)
 	require.ErrorIs(t, l.enter(1, results.Request{Seq: 1 << 40}), errNotItsOwn)
+}
+
+func TestAnAgentThatRefusesAChangeIsDroppedAtOnceAndNothingOfItCountsAfterIt(t *testing.T) {
+	r := newRig(t)
+	f := r.fleet(scenarios.Agents{Name: "load", Count: 2, Share: 1, Target: "edge"})
+	play(t, f, r, func() {
+		time.Sleep(300 * time.Millisecond)
+		m := f.groups[0].members[1]
+		// somebody else has told it of another future
+		line := wire.Timeline{Join: m.group.joined(), Scales: append(f.scales[:1:1], wire.Scale{At: int64(time.Since(f.Began) + 20*time.Millisecond), Scale: 3})}
+		require.NoError(t, m.ask(t.Context(), "PUT", wire.TimelinePath, line, nil))
+		time.Sleep(50 * time.Millisecond)
+	})
+	lost := f.Groups()[0].Agents[1].Lost
+	require.Contains(t, lost, "it did not know in time what is to be sent from")
+	require.Contains(t, lost, wire.ErrTooLate.Error())
+	for _, q := range r.all {
+		require.False(t, q.Agent == "load/1" && r.phaseAt(q.Scheduled) == "second", "%+v", q)
+	}
+	missing, err := f.Missing()
+	require.NoError(t, err)
+	require.Equal(t, []string{"load/1", "second"}, []string{missing[len(missing)-1].Agent, missing[len(missing)-1].Phase})
+	require.NoError(t, <-r.pods["load-1"].ended, "it has left")
+	r.pods["load-1"].ended <- nil
 }

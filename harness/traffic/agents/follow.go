@@ -53,7 +53,7 @@ func (f *Fleet) follow(ctx context.Context, m *member) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(f.poll()):
+		case <-time.After(f.Poll):
 		}
 	}
 }
@@ -110,8 +110,8 @@ func (f *Fleet) take(m *member, payload []byte) error {
 	if err := json.Unmarshal(payload, &r); err != nil {
 		return fmt.Errorf("read a result: %w", err)
 	}
-	if r.Scheduled < m.group.joined() {
-		return fmt.Errorf("%w: it was due before the group began", errNotItsOwn)
+	if r.Scheduled < m.group.joined() || r.Scheduled >= m.until.Load() {
+		return fmt.Errorf("%w: it was due before the group began, or after a change that the agent has not confirmed", errNotItsOwn)
 	}
 	if err := m.group.enter(m.index, r); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -31,6 +32,9 @@ type member struct {
 	begin, end *results.ClockOffset
 	following  sync.WaitGroup // the stream of its results
 	unfollow   context.CancelFunc
+	// until is where what the agent knows of the schedule ends, from its zero: a
+	// change that it has not confirmed. Nothing that it sends beyond counts.
+	until atomic.Int64
 
 	mu      sync.Mutex
 	started bool
@@ -139,12 +143,12 @@ func (m *member) clock(ctx context.Context) (c wire.Clock, err error) {
 	return c, err
 }
 
-// insist asks again until it gets an answer or ctx ends. The questions that are
+// insist asks again until it gets an answer, the agent is lost, or ctx ends. The questions that are
 // asked so can be asked twice.
 func (m *member) insist(ctx context.Context, method, path string, question any) error {
 	for {
 		err := m.ask(ctx, method, path, question, nil)
-		if _, refused := errors.AsType[*refusal](err); err == nil || refused {
+		if _, refused := errors.AsType[*refusal](err); err == nil || refused || !m.live() {
 			return err
 		}
 		select {

@@ -261,7 +261,7 @@ func (r *rig) fleet(groups ...scenarios.Agents) *Fleet {
 			r.warned = append(r.warned, what+": "+detail)
 		},
 		Log:   slog.New(slog.DiscardHandler),
-		Ready: 500 * time.Millisecond, Patience: 2 * time.Second, Silence: 5 * time.Second, Lead: 300 * time.Millisecond, Poll: 20 * time.Millisecond,
+		Ready: 10 * time.Second, Patience: 2 * time.Second, Silence: 5 * time.Second, Lead: 500 * time.Millisecond, Poll: 20 * time.Millisecond,
 	})
 	require.NoError(r.t, err)
 	return f
