@@ -74,3 +74,18 @@ func TestAStandInNeverPosesAsTheRealThing(t *testing.T) {
 	require.Contains(t, standIns("fakemesh"), "fakemesh (in the place of Linkerd)")
 	require.NotContains(t, standIns("linkerd"), "fakemesh (in the place of Linkerd)")
 }
+
+func TestAPhaseThatIsForeseenBeginsAtItsInstant(t *testing.T) {
+	r := newTestRecorder(t)
+	r.foresee(100, "baseline", 1)
+	r.foresee(200, "soak", 2)
+	r.foresee(300, "soak", 0)
+	for at, want := range map[int64]mark{99: {}, 100: {100, "baseline", 1}, 250: {200, "soak", 2}, 300: {300, "soak", 0}} {
+		require.Equal(t, []any{want.phase, want.scale}, []any{r.PhaseAt(at), r.ScaleAt(at)}, at)
+	}
+	r.begun(200, "soak")
+	require.NoError(t, r.folder.Close())
+	events, _, err := r.folder.Events()
+	require.NoError(t, err)
+	require.Equal(t, []results.Event{{At: 200, Kind: results.PhaseBegin, Name: "soak", Phase: "soak"}}, events)
+}
