@@ -1,8 +1,8 @@
 package harness
 
 import (
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"meshsim.dev/meshsim/results"
@@ -16,35 +16,40 @@ type recorder struct {
 
 	mu     sync.Mutex
 	marks  []mark // ascending
-	scale  atomic.Pointer[float64]
-	broken error // the first write that failed; the run cannot be judged without its record
+	broken error  // the first write that failed; the run cannot be judged without its record
 }
 
-// mark is where a phase begins.
+// mark is where a phase begins, or the scale changes within one.
 type mark struct {
 	at    int64
 	phase string
+	scale float64
 }
 
 func newRecorder(folder *results.Folder) *recorder {
-	r := &recorder{folder: folder, begin: time.Now()}
-	r.setScale(0)
-	return r
+	return &recorder{folder: folder, begin: time.Now()}
 }
 
 // now is nanoseconds since the run's start, on the monotonic clock.
 func (r *recorder) now() int64 { return int64(time.Since(r.begin)) }
 
-func (r *recorder) setScale(s float64) { r.scale.Store(&s) }
-func (r *recorder) Scale() float64     { return *r.scale.Load() }
-
 // enter begins a phase. Requests scheduled from now on belong to it.
 func (r *recorder) enter(phase string, scale float64) {
 	at := r.now()
+	r.foresee(at, phase, scale)
+	r.begun(at, phase)
+}
+
+// foresee has a phase begin, or its scale change, at an instant that has not
+// passed.
+func (r *recorder) foresee(at int64, phase string, scale float64) {
 	r.mu.Lock()
-	r.marks = append(r.marks, mark{at, phase})
-	r.mu.Unlock()
-	r.setScale(scale)
+	defer r.mu.Unlock()
+	r.marks = append(r.marks, mark{at, phase, scale})
+}
+
+// begun notes the begin of a phase that was foreseen.
+func (r *recorder) begun(at int64, phase string) {
 	r.add(results.Event{At: at, Kind: results.PhaseBegin, Name: phase, Phase: phase})
 }
 
@@ -53,15 +58,21 @@ func (r *recorder) leave(phase string) {
 }
 
 // PhaseAt names the phase in force at an instant of the run, "" before the first.
-func (r *recorder) PhaseAt(at int64) string {
+func (r *recorder) PhaseAt(at int64) string { return r.markAt(at).phase }
+
+// ScaleAt returns the scale in force at an instant of the run, 0 before the
+// first phase.
+func (r *recorder) ScaleAt(at int64) float64 { return r.markAt(at).scale }
+
+func (r *recorder) markAt(at int64) mark {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := len(r.marks) - 1; i >= 0; i-- {
-		if r.marks[i].at <= at {
-			return r.marks[i].phase
+	for _, m := range slices.Backward(r.marks) {
+		if m.at <= at {
+			return m
 		}
 	}
-	return ""
+	return mark{}
 }
 
 // event stamps e with now and its phase.

@@ -29,9 +29,9 @@ func TestARequestBelongsToThePhaseOfItsScheduledInstant(t *testing.T) {
 
 func TestEnteringAPhaseChangesTheScaleAndIsMarked(t *testing.T) {
 	r := newTestRecorder(t)
-	require.Zero(t, r.Scale(), "nothing is sent before the first phase")
+	require.Zero(t, r.ScaleAt(r.now()), "nothing is sent before the first phase")
 	r.enter("soak", 2)
-	require.Equal(t, 2.0, r.Scale())
+	require.Equal(t, 2.0, r.ScaleAt(r.now()))
 	require.NoError(t, r.Probe("mtls", results.MTLS{TLS: 3}))
 	r.leave("soak")
 	require.NoError(t, r.folder.Close())
@@ -73,4 +73,19 @@ func TestTheMeshStandsInTheEndWhenItWasNotTakenAwayAgain(t *testing.T) {
 func TestAStandInNeverPosesAsTheRealThing(t *testing.T) {
 	require.Contains(t, standIns("fakemesh"), "fakemesh (in the place of Linkerd)")
 	require.NotContains(t, standIns("linkerd"), "fakemesh (in the place of Linkerd)")
+}
+
+func TestAPhaseThatIsForeseenBeginsAtItsInstant(t *testing.T) {
+	r := newTestRecorder(t)
+	r.foresee(100, "baseline", 1)
+	r.foresee(200, "soak", 2)
+	r.foresee(300, "soak", 0)
+	for at, want := range map[int64]mark{99: {}, 100: {100, "baseline", 1}, 250: {200, "soak", 2}, 300: {300, "soak", 0}} {
+		require.Equal(t, []any{want.phase, want.scale}, []any{r.PhaseAt(at), r.ScaleAt(at)}, at)
+	}
+	r.begun(200, "soak")
+	require.NoError(t, r.folder.Close())
+	events, _, err := r.folder.Events()
+	require.NoError(t, err)
+	require.Equal(t, []results.Event{{At: 200, Kind: results.PhaseBegin, Name: "soak", Phase: "soak"}}, events)
 }

@@ -20,6 +20,7 @@ import (
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/harness/traffic"
+	"meshsim.dev/meshsim/harness/traffic/agents"
 	"meshsim.dev/meshsim/harness/watch"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
@@ -66,6 +67,7 @@ type rehearsal struct {
 	env    *steps.Env
 	run    results.Run
 	undo   []steps.Undoer
+	fleet  *agents.Fleet // nil when the scenario has no agents
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -118,7 +120,10 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	namespaces := []string{"prod-app", "linkerd", "vault", "cert-manager"}
+	namespaces := []string{shopNamespace, "linkerd", "vault", "cert-manager"}
+	if len(r.Scenario.Spec.Traffic.Agents) > 0 {
+		namespaces = append(namespaces, agents.Namespace)
+	}
 	if err := watch.Start(watching, r.kube.Clientset, namespaces, r.record.event); err != nil {
 		return err
 	}
@@ -128,6 +133,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	err = r.phases(ctx, plan, stream)
 	// What is in flight still belongs to the last phase; nothing new is sent.
+	if err == nil {
+		err = r.stopAgents(ctx)
+	}
 	err = errors.Join(err, stream.Stop())
 	if err != nil {
 		return err
@@ -153,7 +161,9 @@ func (r *rehearsal) steps() ([][]steps.Step, error) {
 
 func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *traffic.Stream) error {
 	for i, phase := range r.Scenario.Spec.Phases {
-		r.record.enter(phase.Name, phase.Scale)
+		if err := r.enter(ctx, phase); err != nil {
+			return fmt.Errorf("phase %s: %w", phase.Name, err)
+		}
 		begun := time.Now()
 		r.Progress.Say("phase %s", phase.Name)
 		for j, step := range plan[i] {
@@ -166,6 +176,11 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		}
 		if err := r.observePhase(ctx, phase.Name, time.Since(begun)); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
+		}
+		if i+1 < len(r.Scenario.Spec.Phases) {
+			if err := r.raiseAgents(ctx, r.Scenario.Spec.Phases[i+1].Name); err != nil {
+				return err
+			}
 		}
 		r.record.leave(phase.Name)
 	}
@@ -228,6 +243,10 @@ func (r *rehearsal) finish(ctx context.Context, cause error) error {
 		for i := len(r.undo) - 1; i >= 0; i-- {
 			problems = append(problems, r.undo[i].Undo(ctx))
 		}
+	}
+	if r.fleet != nil {
+		r.run.Agents = r.fleet.Groups()
+		problems = append(problems, r.fleet.Remove(ctx))
 	}
 	r.run.EndedAt = time.Now().UTC()
 	if cause != nil {

@@ -52,6 +52,9 @@ type Request struct {
 	Hops    string `json:"hops,omitempty"`
 	Error   string `json:"error,omitempty"`
 	OrderID string `json:"orderId,omitempty"`
+	// Agent is who sent it from inside the cluster, "" for the sender outside.
+	// Seq is unique for one sender's schedule, so with Agent in a run.
+	Agent string `json:"agent,omitempty"`
 }
 
 // Latency is what a customer waited, in nanoseconds: from the scheduled

@@ -37,6 +37,10 @@ type Run struct {
 
 	Calibration  *Calibration     `json:"calibration,omitempty"`
 	ClockOffsets map[string]int64 `json:"clockOffsetsNs,omitempty"` // by node
+	// Agents are the senders inside the cluster, Missing what they were to send
+	// and brought no result of.
+	Agents  []AgentGroup `json:"agents,omitempty"`
+	Missing []Missing    `json:"missing,omitempty"`
 	// Tool is the version of meshsim that ran.
 	Tool string `json:"tool,omitempty"`
 

@@ -29,6 +29,7 @@ func (r *reader) check(s *Scenario) {
 	}
 	r.checkPhases(s)
 	seen := r.checkSteps(s)
+	r.checkAgents(s, seen)
 	for i, b := range s.Spec.Budgets {
 		r.checkBudget(s, b, r.budgets[i], seen)
 	}
@@ -79,15 +80,17 @@ type course struct {
 	done map[string][]int
 	// there is what is still there in the end.
 	there map[string]bool
+	// before has the phases that the mesh stands at the beginning of.
+	before map[int]bool
 	// meshed has the phases in which the mesh stands at some time.
 	meshed map[int]bool
 }
 
 // checkSteps looks at the order of steps.
 func (r *reader) checkSteps(s *Scenario) course {
-	c := course{map[string][]int{}, map[string]bool{}, map[int]bool{}}
+	c := course{map[string][]int{}, map[string]bool{}, map[int]bool{}, map[int]bool{}}
 	for i, p := range s.Spec.Phases {
-		c.meshed[i] = c.there["mesh"]
+		c.before[i], c.meshed[i] = c.there["mesh"], c.there["mesh"]
 		for j, step := range p.Steps {
 			kind, _ := kindOfStep(step.Name)
 			for _, need := range kind.needs(step.Options) {

@@ -117,6 +117,7 @@ type reader struct {
 	steps   [][]*yaml.Node // by phase and step
 	mix     *yaml.Node
 	traffic *yaml.Node
+	agents  []*yaml.Node // by index of Spec.Traffic.Agents
 }
 
 func (r *reader) scenario(root *yaml.Node) *Scenario {
@@ -198,6 +199,9 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 		"timeout":      r.duration("timeout", 10*time.Millisecond, time.Minute, &t.Timeout),
 		"maxLate":      r.duration("maxLate", time.Millisecond, time.Minute, &t.MaxLate),
 		"maxLateShare": r.share("maxLateShare", &t.MaxLateShare),
+		"agents": func(n *yaml.Node) {
+			r.list(n, "agents", func(n *yaml.Node) { r.readAgents(n, t) })
+		},
 		"mix": func(n *yaml.Node) {
 			t.Mix = map[string]int{}
 			r.mix = n
@@ -216,6 +220,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 	shapes := &shapeReader{decoder: &r.decoder, traffic: *t, dir: filepath.Dir(r.source)}
 	if given != nil {
 		t.Shape = shapes.shape(given)
+		t.ShapeText = shapes.written(given)
 	}
 	if replay == nil {
 		return

@@ -109,6 +109,12 @@ func (s *Scenario) Explain(w io.Writer) error {
 			fmt.Fprintf(&b, "  %s: %s\n", p.Name, step)
 		}
 	}
+	if len(t.Agents) > 0 {
+		b.WriteString("\nAgents, inside the cluster; what has a rate of its own comes on top of the requests above\n")
+		for _, a := range t.Agents {
+			fmt.Fprintf(&b, "  %s\n", a)
+		}
+	}
 	s.explainOverrides(&b)
 	b.WriteString("\nBudgets\n")
 	for _, one := range s.Spec.Budgets {

@@ -71,6 +71,11 @@ type Traffic struct {
 	Shape shape.Shape
 	// Replay, when it is not nil, takes the place of Shape and Mix.
 	Replay *Replay
+	// ShapeText is Shape as it was written, for ParseShape; "" when it cannot be
+	// read elsewhere, as it names files, or there is none.
+	ShapeText string
+	// Agents send from inside the cluster.
+	Agents []Agents
 }
 
 // Day is a day of the real shop.

@@ -57,6 +57,7 @@ type shapeReader struct {
 	traffic Traffic
 	dir     string // that a recording's path starts from
 	made    int
+	files   bool // a shape is read from one
 }
 
 // shape returns silence where something is wrong, which has been complained of.
@@ -224,6 +225,7 @@ func (r *shapeReader) recorded(n *yaml.Node) shape.Shape {
 	r.options(n, "recorded", map[string]field{
 		"file": r.text("file", &file), "compressTo": r.span("compressTo", time.Second, &lasts),
 	}, "file")
+	r.files = true
 	if file == "" {
 		return shape.Constant(0)
 	}

@@ -11,8 +11,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
@@ -159,3 +161,13 @@ func registryName(cluster string) string { return cluster + "-registry" }
 func awsName(cluster string) string { return cluster + "-aws" }
 
 func awsVolume(cluster string) string { return cluster + "-aws-state" }
+
+// PodHTTP is host:port of the load balancer's HTTP listener as pods reach it.
+func (c *Cluster) PodHTTP() string {
+	return net.JoinHostPort(awsName(c.Name), strconv.Itoa(awsHTTPPort))
+}
+
+// PodGRPC is host:port of its gRPC listener as pods reach it.
+func (c *Cluster) PodGRPC() string {
+	return net.JoinHostPort(awsName(c.Name), strconv.Itoa(awsGRPCPort))
+}

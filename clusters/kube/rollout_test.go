@@ -179,3 +179,11 @@ func TestWaitGoneWaitsForNotFound(t *testing.T) {
 	err := c.WaitGone(ctx, "pod p", func(context.Context) error { return nil })
 	require.ErrorContains(t, err, "wait until pod p is gone")
 }
+
+func TestANamespaceIsRemovedOnceAndThenIsNoError(t *testing.T) {
+	c := fakeClient(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "agents"}})
+	require.NoError(t, c.RemoveNamespace(t.Context(), "agents"))
+	_, err := c.Clientset.CoreV1().Namespaces().Get(t.Context(), "agents", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err))
+	require.NoError(t, c.RemoveNamespace(t.Context(), "agents"))
+}

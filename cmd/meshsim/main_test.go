@@ -100,7 +100,7 @@ func TestABundleThatIsNotThereIsTheEnvironments(t *testing.T) {
 func TestShippedScenariosAreListedAndValid(t *testing.T) {
 	code, stdout, stderr := run(t, "scenarios", "list")
 	require.Equal(t, 0, code, stderr)
-	for _, name := range []string{"mtls-rollout", "mtls-rollout-careless", "mtls-rollout-ci", "mtls-rollout-careless-ci"} {
+	for _, name := range []string{"mtls-rollout", "mtls-rollout-careless", "mtls-rollout-ci", "mtls-rollout-careless-ci", "in-cluster-load-ci"} {
 		require.Contains(t, stdout, name)
 		code, _, stderr := run(t, "scenarios", "validate", name)
 		require.Equal(t, 0, code, stderr)

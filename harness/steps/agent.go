@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/kube"
@@ -43,7 +42,7 @@ func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string
 	if err != nil {
 		return err
 	}
-	if err := removeNamespace(ctx, env.Kube, probeNamespace); err != nil {
+	if err := env.Kube.RemoveNamespace(ctx, probeNamespace); err != nil {
 		return fmt.Errorf("clear what an earlier probe left: %w", err)
 	}
 	if err := env.Kube.Apply(ctx, text, probeNamespace); err != nil {
@@ -111,20 +110,6 @@ func ended(pod *corev1.Pod, container string) *corev1.ContainerStateTerminated {
 		}
 	}
 	return nil
-}
-
-func removeNamespace(ctx context.Context, client *kube.Client, name string) error {
-	err := client.Clientset.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return client.WaitGone(ctx, "namespace "+name, func(ctx context.Context) error {
-		_, err := client.Clientset.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
-		return err
-	})
 }
 
 func lastLine(out []byte) []byte {

@@ -7,8 +7,11 @@ import (
 	"meshsim.dev/meshsim/scenarios/shape"
 )
 
-// grain is how often the scale is read: a new one is in force a grain later.
-const grain = 50 * time.Millisecond
+// Grain is how often the scale is read: a new one is in force a grain later, or
+// at once when its instant is a multiple of it.
+const Grain = 50 * time.Millisecond
+
+const grain = Grain
 
 // Arrivals are the scheduled instants of one stream of requests: a Poisson
 // process whose rate is share × scale × the shape's, made by thinning a faster

@@ -62,7 +62,7 @@ func newBook(maxLate time.Duration, phaseAt func(int64) string, sink func(result
 func (b *book) page(phase string) *page {
 	p, ok := b.phases[phase]
 	if !ok {
-		p = &page{latency: hdrhistogram.New(1, time.Minute.Microseconds(), 3)}
+		p = &page{latency: NewHistogram()}
 		b.phases[phase] = p
 	}
 	return p
@@ -126,7 +126,6 @@ func (b *book) total() Counts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var c Counts
-	all := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
 	for _, p := range b.phases {
 		c.Scheduled += p.Scheduled
 		c.Requests += p.Requests
@@ -135,10 +134,32 @@ func (b *book) total() Counts {
 		c.Failed += p.Failed
 		c.Undispatched += p.Undispatched
 		c.Late += p.Late
-		all.Merge(p.latency)
 	}
+	all := b.merged()
 	c.P50, c.P99 = quantile(all, 50), quantile(all, 99)
 	return c
+}
+
+// latencies returns the phases' histograms as one.
+func (b *book) latencies() *hdrhistogram.Histogram {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.merged()
+}
+
+// merged must be called with mu held.
+func (b *book) merged() *hdrhistogram.Histogram {
+	all := NewHistogram()
+	for _, p := range b.phases {
+		all.Merge(p.latency)
+	}
+	return all
+}
+
+// NewHistogram returns one as all of a run's are: 1 µs to a minute, three
+// significant digits, so that any can be merged with any.
+func NewHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, time.Minute.Microseconds(), 3)
 }
 
 func quantile(h *hdrhistogram.Histogram, q float64) time.Duration {

@@ -74,7 +74,7 @@ func calibrate(ctx context.Context, addr string) (results.Calibration, error) {
 	if err != nil {
 		return results.Calibration{}, err
 	}
-	s, err := start(ctx, o, plan, drawn(shape.Constant(calibrationRate), o.Seed, o.Scale))
+	s, err := start(ctx, o, plan, drawn(shape.Constant(calibrationRate), o.Seed, o.scale()))
 	if err != nil {
 		return results.Calibration{}, err
 	}

@@ -174,7 +174,7 @@ func TestOnlyLoopbackIsReached(t *testing.T) {
 		require.Error(t, err, bad)
 		require.Equal(t, fault.Invalid, fault.KindOf(err), bad)
 	}
-	_, err := dialLoopback(t.Context(), "tcp", "192.0.2.1:80")
+	_, err := dialOnly()(t.Context(), "tcp", "192.0.2.1:80")
 	require.ErrorIs(t, err, errForeign)
 }
 

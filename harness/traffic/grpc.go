@@ -153,10 +153,11 @@ func (s *grpcSender) metadata(c *runner.CallData) (*metadata.MD, error) {
 // data makes a call's message; it is the last thing before the call.
 func (s *grpcSender) data(c *runner.CallData) ([]*dynamic.Message, error) {
 	n := uint64(c.RequestNumber)
-	if _, ok := s.desk.claim(n); !ok {
+	r, ok := s.desk.claim(n)
+	if !ok {
 		return nil, errors.New("a call that was not scheduled")
 	}
-	data, err := proto.Marshal(s.method.message(draw(s.seed, s.desk.stream, n)))
+	data, err := proto.Marshal(s.method.message(draw(s.seed, s.desk.stream, s.desk.number(r))))
 	if err != nil {
 		return nil, err
 	}

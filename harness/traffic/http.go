@@ -50,11 +50,11 @@ type hit struct {
 	err     error // with its type
 }
 
-func newHTTPSender(d *desk, addr string, seed uint64, timeout time.Duration) *httpSender {
+func newHTTPSender(d *desk, addr string, seed uint64, timeout time.Duration, hosts ...string) *httpSender {
 	return &httpSender{
 		desk: d, base: "http://" + addr, seed: seed, timeout: timeout, hits: map[uint64]*hit{},
 		next: &http.Transport{
-			DialContext:         dialLoopback,
+			DialContext:         dialOnly(hosts...),
 			MaxIdleConnsPerHost: 1024,
 			IdleConnTimeout:     clientIdle,
 		},
@@ -95,7 +95,7 @@ func (s *httpSender) fill(t *vegeta.Target) error {
 	if !ok {
 		return errors.New("a hit that was not scheduled")
 	}
-	c, err := callFor(r.Route, draw(s.seed, s.desk.stream, n))
+	c, err := callFor(r.Route, draw(s.seed, s.desk.stream, s.desk.number(r)))
 	if err != nil {
 		return err
 	}

@@ -5,21 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"meshsim.dev/meshsim/clusters/fault"
 )
 
-// loopback is the only host that traffic may go to.
+// loopback is the only host that traffic goes to from this machine.
 const loopback = "127.0.0.1"
 
 var errForeign = errors.New("traffic goes to " + loopback + " only")
 
-// checkAddress refuses anything but a port of 127.0.0.1: a load generator must
-// not be able to hit a machine that is not its own by a slip of the pen.
-func checkAddress(name, addr string) error {
+// checkAddress refuses anything but a port of 127.0.0.1, or of a host that is
+// named: a load generator must not be able to hit a machine that is not its own
+// by a slip of the pen.
+func checkAddress(name, addr string, hosts ...string) error {
 	host, port, err := net.SplitHostPort(addr)
-	if err == nil && host != loopback {
+	if err == nil && host != loopback && !slices.Contains(hosts, host) {
 		err = errForeign
 	}
 	if err == nil {
@@ -34,16 +36,19 @@ func checkAddress(name, addr string) error {
 	return nil
 }
 
-// dialLoopback opens connections to 127.0.0.1 and refuses all others, also
-// where a redirect or a proxy setting would lead elsewhere.
-func dialLoopback(ctx context.Context, network, addr string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
+// dialOnly opens connections to 127.0.0.1 and the hosts that are named, and
+// refuses all others, also where a redirect or a proxy setting would lead
+// elsewhere.
+func dialOnly(hosts ...string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		if host != loopback && !slices.Contains(hosts, host) {
+			return nil, fmt.Errorf("dial %s: %w", addr, errForeign)
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, addr)
 	}
-	if host != loopback {
-		return nil, fmt.Errorf("dial %s: %w", addr, errForeign)
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, addr)
 }

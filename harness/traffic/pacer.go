@@ -128,13 +128,13 @@ func (d *desk) skip(a arrival) {
 }
 
 func (d *desk) request(a arrival) *results.Request {
-	d.mu.Lock()
-	n := d.opened
-	d.mu.Unlock()
 	return &results.Request{
-		Seq: n*d.streams + d.stream, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto,
+		Seq: a.number*d.streams + d.stream, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto,
 	}
 }
+
+// number is that of a request in its lane: what it asks for is drawn by it.
+func (d *desk) number(r results.Request) uint64 { return (r.Seq - d.stream) / d.streams }
 
 // route is that of request n, "" when it is settled.
 func (d *desk) route(n uint64) string {

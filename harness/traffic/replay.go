@@ -24,8 +24,8 @@ type replay struct {
 	path   string
 	routes []string
 	seed   uint64
-	scale  func() float64 // of the phase in force
-	factor float64        // the replay's own scale
+	scale  func(at time.Duration) float64 // of the phase in force
+	factor float64                        // the replay's own scale
 	faster float64
 	lasts  time.Duration // one time through, compressed
 	spread time.Duration
@@ -56,7 +56,7 @@ const replayStream = 2 << 32
 // the recording's time: enough to be another customer's.
 const mostSpread = time.Minute
 
-func newReplay(r *scenarios.Replay, rates shape.Shape, l lane, seed uint64, scale func() float64) (*replay, error) {
+func newReplay(r *scenarios.Replay, rates shape.Shape, l lane, seed uint64, scale func(at time.Duration) float64) (*replay, error) {
 	period := r.Recording.Period()
 	faster := period.Seconds() / r.CompressTo.Seconds()
 	p := &replay{
@@ -95,7 +95,7 @@ func (p *replay) multiply(r recorded) {
 		return
 	}
 	if begin := r.at.Truncate(grain); begin != p.grain {
-		p.grain, p.now = begin, max(0, p.scale())*p.factor
+		p.grain, p.now = begin, max(0, p.scale(begin))*p.factor
 	}
 	rng := draw(p.seed, replayStream, r.number)
 	for n := range int(p.now + rng.Float64()) {
@@ -121,7 +121,7 @@ func (p *replay) read() *recorded {
 		return nil
 	}
 	p.count++
-	return &recorded{arrival{p.round + time.Duration(float64(q.At)/p.faster), q.Route}, p.count}
+	return &recorded{arrival{at: p.round + time.Duration(float64(q.At)/p.faster), route: q.Route}, p.count}
 }
 
 // again starts the recording from its beginning.
@@ -139,7 +139,7 @@ func (p *replay) again() (recording.Request, error) {
 
 // Rate implements schedule. It is about this: a recording has no rate.
 func (p *replay) Rate(at time.Duration) float64 {
-	return p.share * max(0, p.scale()) * p.rates.Rate(at)
+	return p.share * max(0, p.scale(at)) * p.rates.Rate(at)
 }
 
 func (p *replay) close() error { return errors.Join(p.broken, p.in.Close()) }

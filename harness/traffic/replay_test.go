@@ -42,7 +42,7 @@ func evenly(n int, gap time.Duration, routes ...string) []recording.Request {
 }
 
 // replayUntil collects what a replay of all its routes sends before end.
-func replayUntil(t *testing.T, r *scenarios.Replay, seed uint64, end, step time.Duration, scale func() float64) []arrival {
+func replayUntil(t *testing.T, r *scenarios.Replay, seed uint64, end, step time.Duration, scale func(time.Duration) float64) []arrival {
 	t.Helper()
 	s, err := newReplay(r, scenarios.Traffic{Replay: r}.Rates(), lane{share: 1, routes: r.Routes()}, seed, scale)
 	require.NoError(t, err)
@@ -67,15 +67,17 @@ func replayUntil(t *testing.T, r *scenarios.Replay, seed uint64, end, step time.
 	}
 }
 
-func always(scale float64) func() float64 { return func() float64 { return scale } }
+func always(scale float64) func(time.Duration) float64 {
+	return func(time.Duration) float64 { return scale }
+}
 
 func TestAReplayKeepsOrderAndGapsAndBeginsAgain(t *testing.T) {
 	r := recordedAt(t, recording.Request{At: 0, Route: "browse"}, recording.Request{At: time.Second, Route: "order"},
 		recording.Request{At: 1001 * time.Millisecond, Route: "browse"}, recording.Request{At: 9 * time.Second, Route: "search"})
 	require.Equal(t, 12*time.Second, r.CompressTo)
 	want := []arrival{
-		{0, "browse"}, {time.Second, "order"}, {1001 * time.Millisecond, "browse"}, {9 * time.Second, "search"},
-		{12 * time.Second, "browse"}, {13 * time.Second, "order"}, {13001 * time.Millisecond, "browse"}, {21 * time.Second, "search"},
+		{at: 0, route: "browse"}, {at: time.Second, route: "order"}, {at: 1001 * time.Millisecond, route: "browse"}, {at: 9 * time.Second, route: "search"},
+		{at: 12 * time.Second, route: "browse"}, {at: 13 * time.Second, route: "order"}, {at: 13001 * time.Millisecond, route: "browse"}, {at: 21 * time.Second, route: "search"},
 	}
 	require.Equal(t, want, replayUntil(t, r, 1, 24*time.Second, time.Second, always(1)))
 	require.Equal(t, want, replayUntil(t, r, 2, 24*time.Second, 7*time.Millisecond, always(1)), "whoever asks, and how often")

@@ -150,5 +150,5 @@ func methodFor(route string) (method, bool) {
 			return &shopapi.GetStockRequest{ProductId: anyProduct(rng)}
 		}}, true
 	}
-	return method{}, false
+	return directMethod(route)
 }

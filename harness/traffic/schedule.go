@@ -10,8 +10,9 @@ import (
 
 // arrival is one request that is due.
 type arrival struct {
-	at    time.Duration // on the schedule
-	route string
+	at     time.Duration // on the schedule
+	route  string
+	number uint64 // in its lane, also of those that are another sender's
 }
 
 // schedule is when the requests of one sender are due, and what they are. It is
@@ -40,10 +41,9 @@ type lane struct {
 type source func(lane) (schedule, error)
 
 // drawn is a source of Poisson arrivals whose routes the mix decides.
-func drawn(rates shape.Shape, seed uint64, scale func() float64) source {
+func drawn(rates shape.Shape, seed uint64, scale func(at time.Duration) float64) source {
 	return func(l lane) (schedule, error) {
-		at := func(time.Duration) float64 { return scale() }
-		return &drawnSchedule{Arrivals: NewArrivals(rates, l.share, seed, l.number, at), route: l.route}, nil
+		return &drawnSchedule{Arrivals: NewArrivals(rates, l.share, seed, l.number, scale), route: l.route}, nil
 	}
 }
 
@@ -58,7 +58,7 @@ func (d *drawnSchedule) next(horizon time.Duration) (arrival, bool) {
 	if !ok {
 		return arrival{}, false
 	}
-	a := arrival{at, d.route(d.n)}
+	a := arrival{at: at, route: d.route(d.n)}
 	d.n++
 	return a, true
 }
@@ -66,7 +66,7 @@ func (d *drawnSchedule) next(horizon time.Duration) (arrival, bool) {
 func (d *drawnSchedule) close() error { return nil }
 
 // replayed is a source of arrivals as they were recorded.
-func replayed(r *scenarios.Replay, rates shape.Shape, seed uint64, scale func() float64) source {
+func replayed(r *scenarios.Replay, rates shape.Shape, seed uint64, scale func(at time.Duration) float64) source {
 	return func(l lane) (schedule, error) { return newReplay(r, rates, l, seed, scale) }
 }
 

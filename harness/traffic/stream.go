@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
@@ -34,6 +36,16 @@ type Options struct {
 	PhaseAt func(at int64) string
 	// Scale multiplies the day's requests from now on; 0 is silence.
 	Scale func() float64
+	// ScaleAt, when it is not nil, is in Scale's place and tells the scale at an
+	// instant of the run: senders that share one schedule must read the same.
+	ScaleAt func(at int64) float64
+	// Began is the schedule's zero; now when it is not set.
+	Began time.Time
+	// Mine tells which arrivals are this sender's; all when it is nil.
+	Mine func(Due) bool
+	// Hosts are where traffic may go besides 127.0.0.1. Only a sender inside the
+	// cluster has any: the Services that it calls.
+	Hosts []string
 	// Sink takes every result as it comes, from several goroutines.
 	Sink func(results.Request)
 }
@@ -62,11 +74,28 @@ func Start(ctx context.Context, o Options) (*Stream, error) {
 	if err := check(o, plan); err != nil {
 		return nil, err
 	}
-	rates := o.Traffic.Rates()
-	if r := o.Traffic.Replay; r != nil {
-		return start(ctx, o, plan, replayed(r, rates, o.Seed, o.Scale))
+	if o.Began.IsZero() { // before the source reads it
+		o.Began = time.Now()
 	}
-	return start(ctx, o, plan, drawn(rates, o.Seed, o.Scale))
+	return start(ctx, o, plan, o.source())
+}
+
+// source is where the arrivals come from.
+func (o Options) source() source {
+	rates, scale := o.Traffic.Rates(), o.scale()
+	if r := o.Traffic.Replay; r != nil {
+		return replayed(r, rates, o.Seed, scale)
+	}
+	return drawn(rates, o.Seed, scale)
+}
+
+// scale returns the scale at an instant of the schedule.
+func (o Options) scale() func(at time.Duration) float64 {
+	if o.ScaleAt == nil {
+		return func(time.Duration) float64 { return o.Scale() }
+	}
+	zero := o.Began.Sub(o.Begin)
+	return func(at time.Duration) float64 { return o.ScaleAt(int64(zero + at)) }
 }
 
 // weights are the routes' shares of the traffic: the mix's, or the recording's.
@@ -91,10 +120,10 @@ func check(o Options, plan senderPlan) error {
 	}
 	var errs []error
 	if plan.http.Total() > 0 {
-		errs = append(errs, checkAddress("HTTP", o.HTTP))
+		errs = append(errs, checkAddress("HTTP", o.HTTP, o.Hosts...))
 	}
 	if len(plan.grpc) > 0 {
-		errs = append(errs, checkAddress("gRPC", o.GRPC))
+		errs = append(errs, checkAddress("gRPC", o.GRPC, o.Hosts...))
 	}
 	return errors.Join(errs...)
 }
@@ -137,22 +166,14 @@ func newSenderPlan(weights map[string]int) (senderPlan, error) {
 }
 
 func protoOf(route string) string {
-	for _, r := range scenarios.Routes() {
-		if r.Name == route {
-			return r.Proto
-		}
-	}
-	return ""
+	r, _ := scenarios.FindRoute(route)
+	return r.Proto
 }
 
 // edgeService is the service that answers a route at the edge.
 func edgeService(route string) string {
-	for _, r := range scenarios.Routes() {
-		if r.Name == route {
-			return r.Service
-		}
-	}
-	return ""
+	r, _ := scenarios.FindRoute(route)
+	return r.Service
 }
 
 // lanes are the senders' parts.
@@ -175,12 +196,15 @@ func (p senderPlan) lanes(seed uint64) []lane {
 
 func start(ctx context.Context, o Options, plan senderPlan, from source) (*Stream, error) {
 	lanes := plan.lanes(o.Seed)
-	due, err := schedules(lanes, from)
+	due, err := schedules(lanes, parted(from, o.Mine))
 	if err != nil {
 		return nil, err
 	}
+	if o.Began.IsZero() {
+		o.Began = time.Now()
+	}
 	s := &Stream{
-		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: time.Now(), stop: make(chan struct{}),
+		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: o.Began, stop: make(chan struct{}),
 	}
 	for i, l := range lanes {
 		d := &desk{
@@ -200,7 +224,7 @@ func start(ctx context.Context, o Options, plan senderPlan, from source) (*Strea
 // send sends what is due in one lane until the pacer stops.
 func send(o Options, l lane, d *desk, p *pacer) error {
 	if l.proto == "http" {
-		return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout).run(p)
+		return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout, o.Hosts...).run(p)
 	}
 	m, _ := methodFor(l.routes[0])
 	sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
@@ -247,3 +271,14 @@ func (s *Stream) Counts(phase string) Counts { return s.book.counts(phase) }
 
 // Total returns the figures of all phases so far.
 func (s *Stream) Total() Counts { return s.book.total() }
+
+// Take accounts for a request that another sender of the same run has settled,
+// its times being this run's. Its phase is the one in force at its instant.
+func (s *Stream) Take(r results.Request) {
+	r.Phase = s.book.schedule(r.Scheduled)
+	s.book.close(r)
+}
+
+// Latencies returns what finished requests took from their scheduled instants,
+// in microseconds, of all phases.
+func (s *Stream) Latencies() *hdrhistogram.Histogram { return s.book.latencies() }

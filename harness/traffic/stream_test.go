@@ -310,7 +310,7 @@ func TestASenderThatEndsEarlyLeavesNothingOpen(t *testing.T) {
 	b := newBook(time.Second, func(int64) string { return "p" }, rec.add)
 	d := &desk{streams: 1, book: b, pending: map[uint64]*results.Request{}}
 	for i := range 5 {
-		d.open(arrival{time.Duration(i), "browse"})
+		d.open(arrival{at: time.Duration(i), route: "browse"})
 	}
 	_, ok := d.claim(3)
 	require.True(t, ok)
@@ -377,7 +377,7 @@ func BenchmarkBook(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		at += time.Millisecond
-		d.open(arrival{at, "browse"})
+		d.open(arrival{at: at, route: "browse"})
 		n, _, _ := d.take()
 		d.finish(n, at, at+time.Millisecond, "", judgement{Outcome: results.OK})
 	}

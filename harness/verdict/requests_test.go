@@ -206,3 +206,40 @@ func TestATimelineNeverHasMoreBucketsThanFit(t *testing.T) {
 	}
 	require.Equal(t, int64(2000), total)
 }
+
+func TestTheShareOfALostAgentLeavesAPhaseInconclusive(t *testing.T) {
+	lost := results.Missing{Agent: "load/1", Phase: "soak", Requests: 40, From: int64(3 * time.Second), Why: "its pod has gone"}
+	for name, c := range map[string]struct {
+		budget  string
+		story   func(*story)
+		verdict results.Judgement
+		words   string
+	}{
+		"what would have passed is not shown": {
+			"failed requests = 0", func(s *story) { s.served("soak", 6000) }, results.Inconclusive,
+			"0 of 6,000 failed; 40 more requests have no result, being of lost agents"},
+		"nor is a latency": {
+			"end-to-end p90 < 50ms", func(s *story) { s.served("soak", 6000) }, results.Inconclusive, "40 more requests have no result"},
+		"what was seen to fail has failed": {
+			"failed requests = 0", func(s *story) { s.served("soak", 6000).first(1, failWith("eof")) }, results.Fail, "1 of 6,000 failed"},
+		"the orders of a lost agent may be lost, too": {
+			"orders lost or doubled = 0", func(s *story) { s.served("soak", 6000) }, results.Inconclusive, "40 more requests have no result"},
+		"another phase is not concerned": {
+			"failed requests = 0 in soak", func(s *story) {
+				s.served("soak", 6000)
+				s.run.Missing[0].Phase = "elsewhere"
+			}, results.Pass, "0 of 6,000 failed"},
+	} {
+		s := newStory(c.budget)
+		s.run.Missing = []results.Missing{lost}
+		c.story(s)
+		got := s.judge(t)
+		row := got.Budgets[0]
+		require.Equal(t, c.verdict, row.Verdict, name)
+		require.Contains(t, row.Measured, c.words, name)
+		if s.run.Missing[0].Phase == "soak" {
+			require.Contains(t, row.Evidence, "agent load/1: 40 requests without a result from 3.0 s on: its pod has gone", name)
+			require.Contains(t, got.Reasons, row.Evidence[len(row.Evidence)-1], name)
+		}
+	}
+}

@@ -192,6 +192,9 @@ func (p *phaseTally) lateShare() float64 {
 // quote says in a line what happened to one failed request.
 func quote(r *results.Request) string {
 	text := fmt.Sprintf("request %d at %s: %s, %s", r.Seq, at(r.Scheduled), r.Route, r.Class)
+	if r.Agent != "" {
+		text += ", agent " + r.Agent
+	}
 	if r.Hop != "" {
 		text += ", hop " + r.Hop
 	}

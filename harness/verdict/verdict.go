@@ -132,6 +132,11 @@ func (e *evaluation) verdict() results.Verdict {
 	if len(few) > 0 {
 		v.Reasons = append(v.Reasons, "too few requests were seen: in "+strings.Join(few, ", "))
 	}
+	for _, m := range e.run.Missing {
+		if p := e.tally.phase(m.Phase); p != nil && p.figures.Judged {
+			v.Reasons = append(v.Reasons, missed(m))
+		}
+	}
 	v.Verdict = results.Pass
 	if len(v.Reasons) > 0 {
 		v.Verdict = results.Inconclusive
@@ -187,7 +192,8 @@ func (e *evaluation) findings(b budget.Budget) []finding {
 	case budget.VaultUnsealed:
 		return []finding{e.vaultUnsealed(b)}
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
-		return []finding{e.ledger(b)}
+		// an order of which nothing came back may be lost as well as not
+		return []finding{e.withMissing(e.ledger(b))}
 	default:
 		return []finding{missing("", "nothing here can judge it")}
 	}
@@ -228,6 +234,9 @@ func (e *evaluation) onRequests(b budget.Budget) []finding {
 	}
 	if len(all) == 0 {
 		all = append(all, missing("", "no phase was judged"))
+	}
+	for i := range all {
+		all[i] = e.withMissing(all[i])
 	}
 	return all
 }

@@ -60,6 +60,9 @@ func (d Data) facts() []fact {
 		add("sender alone", "against a server that does nothing: p50 %s ms, p99 %s ms, max %s ms over %s requests",
 			millis(ms(c.P50)), millis(ms(c.P99)), millis(ms(c.Max)), count(int64(c.Requests)))
 	}
+	for _, g := range r.Agents {
+		add("agents "+g.Name, "%s", agentsText(g))
+	}
 	if len(r.ClockOffsets) > 0 {
 		add("clocks", "%s", offsets(r.ClockOffsets))
 	}

@@ -26,11 +26,7 @@ func doJob(flags *flag.FlagSet) func(context.Context, []string, io.Writer) error
 		if !*shutdown {
 			return nil
 		}
-		o.Target, o.Method = proxyShutdown, "POST"
-		if err := once(ctx, o); err != nil {
-			return fmt.Errorf("end the proxy: %w", err)
-		}
-		return nil
+		return endProxy(ctx)
 	}
 }
 

@@ -130,6 +130,8 @@ func TestWrongUseIsRefused(t *testing.T) {
 		{"no address", []string{"leaf"}, "dial"},
 		{"no duration", []string{"sleep"}, "sleep takes a duration"},
 		{"a wrong duration", []string{"sleep", "soon"}, "invalid duration"},
+		{"no index", []string{"traffic", "--index=x"}, "is no number"},
+		{"no plan", []string{"traffic", "--index=0", "--plan=/nowhere"}, "read the plan"},
 		{"no targets", []string{"plaintext"}, "is not NAME=HOST:PORT"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
