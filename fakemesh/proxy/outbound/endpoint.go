@@ -84,6 +84,15 @@ func (x *endpoint) drain() {
 	x.h2.Drain()
 }
 
+// reach says whether a connection can be had by now.
+func (x *endpoint) reach(ctx context.Context) error {
+	conn, err := x.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // dial opens a connection for HTTP.
 func (x *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if x.identity != "" && x.opaque {
