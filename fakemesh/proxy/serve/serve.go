@@ -27,9 +27,12 @@ const (
 	maxStreams    = 1000
 	streamWindow  = 64 << 10
 	connWindow    = 256 << 10 // what a client can make the proxy keep for a server that does not read
-	pingAfter     = 30 * time.Second
-	pingTimeout   = 15 * time.Second
-	writeTimeout  = 5 * time.Minute // without a single byte
+	// maxFrame is HTTP/2's own default. A Go client sets as much aside for each
+	// request that it sends a body with; net/http would invite it to 512 KiB.
+	maxFrame     = 16 << 10
+	pingAfter    = 30 * time.Second
+	pingTimeout  = 15 * time.Second
+	writeTimeout = 5 * time.Minute // without a single byte
 )
 
 // Options of a Server.
@@ -145,6 +148,7 @@ func (s *Server) generation() *generation {
 		},
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerStream:     streamWindow,
 			MaxReceiveBufferPerConnection: connWindow,
 			SendPingTimeout:               pingAfter,
