@@ -235,7 +235,7 @@ const dialTries = 3
 // CPU for as long as the limit sees the same; so one more look is taken.
 func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Timeout: i.ConnectTimeout, KeepAlive: -1}
-	c, err := patiently(ctx, func() (net.Conn, error) { return d.DialContext(ctx, "tcp4", dst.String()) })
+	c, err := patiently(ctx, func() (net.Conn, error) { return tcp.Dial(ctx, &d, dst.String()) })
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d: %w", dst.Port(), err)
 	}

@@ -124,7 +124,7 @@ func (x *endpoint) connect(ctx context.Context, addr string, protocols ...string
 	if x.identity != "" && x.creds.Leaf() == nil {
 		return nil, meshtls.ErrNoIdentity
 	}
-	raw, err := x.dialer.DialContext(ctx, "tcp4", addr)
+	raw, err := tcp.Dial(ctx, &x.dialer, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
