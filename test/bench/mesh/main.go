@@ -108,12 +108,12 @@ type plan struct {
 	crowdRate                  float64 // of each of four streams
 }
 
-// fullPlan takes less than six minutes. At the low rates all paths send at
+// fullPlan takes less than five minutes. At the low rates all paths send at
 // the same time: the machine is idle enough for four of them. At the high rate
 // they take turns.
 func fullPlan() plan {
 	p := plan{handshakes: 6 * time.Second, handshakesTurn: time.Second, bulk: 2 * time.Second, bulkTurn: time.Second, crowd: 15 * time.Second, crowdRate: 50}
-	p.add(20, 50*time.Second, 0)
+	p.add(20, 30*time.Second, 0)
 	p.add(200, 20*time.Second, 0)
 	p.add(2000, 6*time.Second, time.Second)
 	return p
