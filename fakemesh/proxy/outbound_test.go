@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +203,57 @@ func TestADeadEndpointCostsNoRequest(t *testing.T) {
 			require.Equal(t, http.StatusOK, res.StatusCode)
 			require.Equal(t, "body", string(got))
 		}
+	}
+}
+
+func TestADeadEndpointIsTriedByOneRequestAndThenInTheBackground(t *testing.T) {
+	for _, isHTTP2 := range []bool{false, true} {
+		t.Run(fmt.Sprintf("HTTP/2 %t", isHTTP2), func(t *testing.T) {
+			w := newWorld(t)
+			served := make([]atomic.Int64, 2)
+			var pods []*pod
+			for i := range served {
+				pods = append(pods, w.startPod("web", podSpec{meshed: true, serve: web(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+					served[i].Add(1)
+				}))}))
+			}
+			vip, _ := w.service("10.96.0.1:80", pods...)
+			dead := pods[0].front().String()
+			var tries atomic.Int64
+			restored := make(chan struct{})
+			s := w.sidecarWith("client", func(o *outbound.Options) {
+				o.Control = func(_, address string, _ syscall.RawConn) error {
+					if address != dead {
+						return nil
+					}
+					if tries.Add(1) == 1 {
+						return syscall.EHOSTUNREACH
+					}
+					<-restored // who comes here waits
+					return nil
+				}
+			})
+			c := httpClient(t, s, vip, isHTTP2)
+			ask := func() {
+				res, err := c.Get("http://x/")
+				require.NoError(t, err)
+				res.Body.Close()
+				require.Equal(t, http.StatusOK, res.StatusCode)
+			}
+			for tries.Load() < 2 {
+				ask()
+			}
+			for range 50 {
+				ask()
+			}
+			require.Zero(t, served[0].Load())
+			require.EqualValues(t, 2, tries.Load(), "no request has tried it again")
+			close(restored)
+			require.Eventually(t, func() bool {
+				ask()
+				return served[0].Load() > 0
+			}, 10*time.Second, time.Millisecond)
+		})
 	}
 }
 

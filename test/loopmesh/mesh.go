@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/identity"
@@ -25,7 +26,10 @@ import (
 // Namespace is where all pods are.
 const Namespace = "prod-app"
 
-const trustDomain = "cluster.local"
+const (
+	trustDomain = "cluster.local"
+	networks    = "127.0.0.0/8" // where pods are
+)
 
 // Options of a Mesh.
 type Options struct {
@@ -41,13 +45,15 @@ type Mesh struct {
 	block     block
 	authority *authority
 	directory *directory
+	rulebook  *rulebook
 	servers   []*grpc.Server
-	ids, dsts string // addresses of the two services
+
+	ids, dsts, rules string // addresses of the three services
 }
 
 // Start starts the control plane.
 func Start(o Options) (*Mesh, error) {
-	m := &Mesh{o: o, directory: newDirectory()}
+	m := &Mesh{o: o, directory: newDirectory(), rulebook: newRulebook(netip.MustParsePrefix(networks))}
 	var err error
 	if m.authority, err = newAuthority(o.Dir); err != nil {
 		return nil, err
@@ -93,12 +99,21 @@ func (m *Mesh) serve() error {
 	if err != nil {
 		return err
 	}
-	creds, err := m.authority.credentials(IdentityOf("destination"))
+	m.dsts, err = m.startAs("destination", func(s *grpc.Server) { meshapi.RegisterDestinationServer(s, m.directory) })
 	if err != nil {
 		return err
 	}
-	m.dsts, err = m.start(creds.Server(), func(s *grpc.Server) { meshapi.RegisterDestinationServer(s, m.directory) })
+	m.rules, err = m.startAs("policy", func(s *grpc.Server) { meshapi.RegisterPolicyServer(s, m.rulebook) })
 	return err
+}
+
+// startAs starts a service that proxies show their certificates to.
+func (m *Mesh) startAs(account string, register func(*grpc.Server)) (string, error) {
+	creds, err := m.authority.credentials(IdentityOf(account))
+	if err != nil {
+		return "", err
+	}
+	return m.start(creds.Server(), register)
 }
 
 func (m *Mesh) start(c *tls.Config, register func(*grpc.Server)) (string, error) {
@@ -106,12 +121,18 @@ func (m *Mesh) start(c *tls.Config, register func(*grpc.Server)) (string, error)
 	if err != nil {
 		return "", fmt.Errorf("listen for the control plane: %w", err)
 	}
-	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(c)))
+	s := grpc.NewServer(grpc.Creds(credentials.NewTLS(c)),
+		// Proxies ask now and then whether it still lives.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}))
 	register(s)
 	m.servers = append(m.servers, s)
 	go func() { _ = s.Serve(l) }()
 	return l.Addr().String(), nil
 }
+
+// SetRules tells the proxies whom to let in from now on, nil to go by what each
+// was made with.
+func (m *Mesh) SetRules(rules *meshapi.InboundRules) { m.rulebook.set(rules) }
 
 // Set tells the proxies what is behind an address from now on.
 func (m *Mesh) Set(addr netip.AddrPort, d *meshapi.Destinations) { m.directory.set(addr, d) }

@@ -18,8 +18,10 @@ const (
 	// firstGuess is the latency of an endpoint that has answered nothing yet.
 	firstGuess = 30 * time.Millisecond
 
+	// Pauses between two attempts to reach an endpoint that failed, on average.
+	// With the longest, one falls into the time that a request waits.
 	minBackoff = 100 * time.Millisecond
-	maxBackoff = 5 * time.Second
+	maxBackoff = 2 * time.Second
 )
 
 // ErrUnavailable means that there was no endpoint for as long as one was waited for.
@@ -29,35 +31,35 @@ var ErrUnavailable = errors.New("no endpoint is available")
 type Member[E any] struct {
 	Endpoint E
 	set      *Set[E]
-	key      string
 
 	// The set's lock guards these.
 	average  float64 // nanoseconds
 	stamp    time.Time
 	inHand   int
-	failures int
-	until    time.Time // not before it is it tried again
+	failures int // since it last answered
+	left     bool
+	// giveUp ends the attempts to reach it; nil when it can be reached, as far as
+	// is known.
+	giveUp context.CancelFunc
 }
 
 // Set is the endpoints of one destination.
 type Set[E any] struct {
 	failFast time.Duration
-	now      func() time.Time
+	reach    func(context.Context, E) error
 
 	mu      sync.Mutex
 	members map[string]*Member[E]
-	list    []*Member[E]
+	ready   []*Member[E]  // those that take requests
 	changed chan struct{} // closed and made anew when waiting may have an end
 	lacking time.Time     // since when there has been none to give; zero when there is
 }
 
 // New makes a set without endpoints. A pick waits for failFast at most; when
-// there has been nothing for that long, picks fail at once.
-func New[E any](failFast time.Duration) *Set[E] {
-	return &Set[E]{
-		failFast: failFast, now: time.Now,
-		members: map[string]*Member[E]{}, changed: make(chan struct{}),
-	}
+// there has been nothing for that long, picks fail at once. reach is how an
+// endpoint that failed is tried, in the background, until it answers or leaves.
+func New[E any](failFast time.Duration, reach func(context.Context, E) error) *Set[E] {
+	return &Set[E]{failFast: failFast, reach: reach, members: map[string]*Member[E]{}, changed: make(chan struct{})}
 }
 
 // Update sets the endpoints by key. Those whose keys stay keep what is known of
@@ -66,32 +68,36 @@ func (s *Set[E]) Update(keys []string, make func(key string) E) (gone []E) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := map[string]*Member[E]{}
-	list := s.list[:0:0]
+	s.ready = nil
 	for _, key := range keys {
 		if next[key] != nil {
 			continue
 		}
 		m := s.members[key]
 		if m == nil {
-			m = &Member[E]{Endpoint: make(key), set: s, key: key, average: float64(firstGuess), stamp: s.now()}
+			m = &Member[E]{Endpoint: make(key), set: s, average: float64(firstGuess), stamp: time.Now()}
 		}
 		next[key] = m
-		list = append(list, m)
+		if m.giveUp == nil {
+			s.ready = append(s.ready, m)
+		}
 	}
 	for key, m := range s.members {
 		if next[key] == nil {
+			m.leave()
 			gone = append(gone, m.Endpoint)
 		}
 	}
-	s.members, s.list = next, list
-	if len(list) > 0 {
-		s.lacking = time.Time{}
-	}
+	s.members = next
 	s.wake()
 	return gone
 }
 
+// wake has those who wait look again.
 func (s *Set[E]) wake() {
+	if len(s.ready) > 0 {
+		s.lacking = time.Time{}
+	}
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
@@ -100,15 +106,7 @@ func (s *Set[E]) wake() {
 func (s *Set[E]) Counts() (ready, pending int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	for _, m := range s.list {
-		if m.until.After(now) {
-			pending++
-		} else {
-			ready++
-		}
-	}
-	return ready, pending
+	return len(s.ready), len(s.members) - len(s.ready)
 }
 
 // Pick finds an endpoint and counts one request in its hand; Done gives it
@@ -119,7 +117,7 @@ func (s *Set[E]) Pick(ctx context.Context, deadline time.Time) (*Member[E], erro
 		if m != nil {
 			return m, nil
 		}
-		wait = min(wait, deadline.Sub(s.now()))
+		wait = min(wait, time.Until(deadline))
 		if wait <= 0 {
 			return nil, ErrUnavailable
 		}
@@ -139,42 +137,21 @@ func (s *Set[E]) Pick(ctx context.Context, deadline time.Time) (*Member[E], erro
 func (s *Set[E]) pick() (*Member[E], time.Duration, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	var first, second *Member[E]
-	seen := 0
-	soonest := s.failFast
-	offset := rand.IntN(max(len(s.list), 1))
-	for i := range s.list {
-		m := s.list[(i+offset)%len(s.list)]
-		if left := m.until.Sub(now); left > 0 {
-			soonest = min(soonest, left)
-			continue
-		}
-		// Two at random of those that are ready, in one pass.
-		seen++
-		switch {
-		case first == nil:
-			first = m
-		case second == nil:
-			second = m
-		default:
-			if i := rand.IntN(seen); i == 0 {
-				first = m
-			} else if i == 1 {
-				second = m
-			}
-		}
-	}
-	if first == nil {
+	now := time.Now()
+	n := len(s.ready)
+	if n == 0 {
 		if s.lacking.IsZero() {
 			s.lacking = now
 		}
-		left := s.failFast - now.Sub(s.lacking)
-		return nil, min(soonest, left), s.changed
+		return nil, s.failFast - now.Sub(s.lacking), s.changed
 	}
-	best := first
-	if second != nil && second.cost(now) < first.cost(now) {
-		best = second
+	i := rand.IntN(n)
+	best := s.ready[i]
+	if n > 1 {
+		other := s.ready[(i+1+rand.IntN(n-1))%n]
+		if other.cost(now) < best.cost(now) {
+			best = other
+		}
 	}
 	best.inHand++
 	return best, 0, nil
@@ -208,28 +185,12 @@ func (m *Member[E]) answered(rtt time.Duration) {
 	if rtt <= 0 {
 		return
 	}
-	m.failures, m.until = 0, time.Time{}
-	m.set.lacking = time.Time{}
-	now := m.set.now()
+	m.failures = 0
+	m.comeBack()
+	now := time.Now()
 	old := m.decayed(now)
 	weight := old / max(m.average, 1)
 	// A worse latency counts at once, a better one by and by.
 	m.average = max(float64(rtt), old+float64(rtt)*(1-weight))
 	m.stamp = now
-}
-
-// Failed ends what Pick began when no connection could be had. The endpoint is
-// left alone for a while, longer each time.
-func (m *Member[E]) Failed() {
-	s := m.set
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m.inHand--
-	now := s.now()
-	if m.until.After(now) {
-		return // one of several that failed together
-	}
-	pause := min(minBackoff<<min(m.failures, 10), maxBackoff)
-	m.failures++
-	m.until = now.Add(pause/2 + rand.N(pause))
 }

@@ -2,18 +2,16 @@ package balance
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// clock is a set whose time the test moves.
-func clock(failFast time.Duration) (*Set[string], *time.Time) {
-	now := time.Unix(1000, 0)
-	s := New[string](failFast)
-	s.now = func() time.Time { return now }
-	return s, &now
+// set is one whose failed endpoints stay so.
+func set(failFast time.Duration) *Set[string] {
+	return New(failFast, func(context.Context, string) error { return errors.New("still dead") })
 }
 
 func same(key string) string { return key }
@@ -26,7 +24,7 @@ func pickNow(t *testing.T, s *Set[string]) *Member[string] {
 }
 
 func TestTheFasterEndpointGetsMoreRequests(t *testing.T) {
-	s, _ := clock(time.Second)
+	s := set(time.Second)
 	s.Update([]string{"fast", "slow"}, same)
 	got := map[string]int{}
 	for range 1000 {
@@ -42,7 +40,7 @@ func TestTheFasterEndpointGetsMoreRequests(t *testing.T) {
 }
 
 func TestRequestsInHandWeighAsMuchAsLatency(t *testing.T) {
-	s, _ := clock(time.Second)
+	s := set(time.Second)
 	s.Update([]string{"a", "b", "c", "d"}, same)
 	in := map[string]int{}
 	for range 40 {
@@ -53,41 +51,18 @@ func TestRequestsInHandWeighAsMuchAsLatency(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatCannotBeReachedIsLeftAloneForAWhile(t *testing.T) {
-	s, now := clock(time.Second)
-	s.Update([]string{"dead", "alive"}, same)
-	for {
-		m := pickNow(t, s)
-		if m.Endpoint == "dead" {
-			m.Failed()
-			break
-		}
-		m.Done(0)
-	}
-	ready, pending := s.Counts()
-	require.Equal(t, []int{1, 1}, []int{ready, pending})
-	for range 50 {
-		m := pickNow(t, s)
-		require.Equal(t, "alive", m.Endpoint)
-		m.Done(0)
-	}
-	*now = now.Add(maxBackoff)
-	ready, _ = s.Counts()
-	require.Equal(t, 2, ready, "it is tried again")
-}
-
 func TestWhatStaysKeepsWhatIsKnownOfItAndWhatLeavesIsTold(t *testing.T) {
-	s, _ := clock(time.Second)
+	s := set(time.Second)
 	s.Update([]string{"a", "b", "a"}, same)
 	before := s.members["a"]
 	gone := s.Update([]string{"a", "c"}, same)
 	require.Equal(t, []string{"b"}, gone)
 	require.Same(t, before, s.members["a"])
-	require.Len(t, s.list, 2)
+	require.Len(t, s.ready, 2)
 }
 
 func TestWithoutEndpointsPicksWaitThenFailFast(t *testing.T) {
-	s := New[string](50 * time.Millisecond)
+	s := set(50 * time.Millisecond)
 	begin := time.Now()
 	_, err := s.Pick(context.Background(), begin.Add(time.Minute))
 	require.ErrorIs(t, err, ErrUnavailable)
@@ -103,7 +78,7 @@ func TestWithoutEndpointsPicksWaitThenFailFast(t *testing.T) {
 }
 
 func TestAPickEndsWithItsContextOrDeadline(t *testing.T) {
-	s := New[string](time.Hour)
+	s := set(time.Hour)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(10*time.Millisecond, cancel)
 	_, err := s.Pick(ctx, time.Now().Add(time.Minute))
@@ -113,7 +88,7 @@ func TestAPickEndsWithItsContextOrDeadline(t *testing.T) {
 }
 
 func TestAPickWaitsForAnEndpointToCome(t *testing.T) {
-	s := New[string](time.Minute)
+	s := set(time.Minute)
 	time.AfterFunc(10*time.Millisecond, func() { s.Update([]string{"late"}, same) })
 	m, err := s.Pick(context.Background(), time.Now().Add(time.Minute))
 	require.NoError(t, err)
@@ -121,7 +96,7 @@ func TestAPickWaitsForAnEndpointToCome(t *testing.T) {
 }
 
 func BenchmarkPickOf50(b *testing.B) {
-	s := New[string](time.Second)
+	s := set(time.Second)
 	var keys []string
 	for i := range 50 {
 		keys = append(keys, string(rune('a'+i)))

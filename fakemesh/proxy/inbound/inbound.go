@@ -227,11 +227,15 @@ func (i *Inbound) forward(ctx context.Context, conn net.Conn, c *client) {
 	tcp.Join(tcp.Meter(conn, i.Metrics.TCP(peer, "src")), up)
 }
 
+// dialTries is how often the application is dialled that does not answer in time.
+const dialTries = 3
+
+// dial connects to the application. It is on this machine and answers at once,
+// whatever it is busy with, unless its accept queue is full. A proxy that gets no
+// CPU for as long as the limit sees the same; so one more look is taken.
 func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
-	// The application is on this machine: it accepts or it does not. The limit
-	// is for a full accept queue.
 	d := net.Dialer{Timeout: i.ConnectTimeout, KeepAlive: -1}
-	c, err := d.DialContext(ctx, "tcp4", dst.String())
+	c, err := patiently(ctx, func() (net.Conn, error) { return tcp.Dial(ctx, &d, dst.String()) })
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d: %w", dst.Port(), err)
 	}
@@ -239,6 +243,18 @@ func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error
 		Direction: metrics.Inbound, TargetIP: dst.Addr().String(), TargetPort: dst.Port(),
 		TLS: metrics.TLSNoIdentity, NoTLSReason: metrics.ReasonLoopback,
 	}, "dst")), nil
+}
+
+// patiently dials again what did not answer in time.
+func patiently(ctx context.Context, dial func() (net.Conn, error)) (c net.Conn, err error) {
+	for range dialTries {
+		c, err = dial()
+		var late net.Error
+		if !errors.As(err, &late) || !late.Timeout() || ctx.Err() != nil {
+			return c, err
+		}
+	}
+	return nil, err
 }
 
 var (

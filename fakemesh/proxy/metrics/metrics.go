@@ -208,9 +208,11 @@ type table[K comparable, V any] struct {
 	m  map[K]*V
 }
 
-func (t *table[K, V]) get(key, overflow K, now int64) *V {
+// get finds or makes a series; one too many is counted under overflow's key.
+// Keys are large: they go by pointer, or they would make a request's stack grow.
+func (t *table[K, V]) get(key *K, overflow func(K) K, now int64) *V {
 	t.mu.RLock()
-	v := t.m[key]
+	v := t.m[*key]
 	t.mu.RUnlock()
 	if v == nil {
 		v = t.add(key, overflow)
@@ -219,19 +221,20 @@ func (t *table[K, V]) get(key, overflow K, now int64) *V {
 	return v
 }
 
-func (t *table[K, V]) add(key, overflow K) *V {
+func (t *table[K, V]) add(key *K, overflow func(K) K) *V {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.m == nil {
 		t.m = map[K]*V{}
 	}
-	if _, known := t.m[key]; !known && len(t.m) >= maxSeries {
-		key = overflow
+	own := *key
+	if _, known := t.m[own]; !known && len(t.m) >= maxSeries {
+		own = overflow(own)
 	}
-	v := t.m[key]
+	v := t.m[own]
 	if v == nil {
 		v = new(V)
-		t.m[key] = v
+		t.m[own] = v
 	}
 	return v
 }
@@ -254,11 +257,11 @@ func (r *Registry) seconds() int64 { return r.info.now().Unix() }
 // HTTP is the counter of a flow. It is asked anew for each request, so that a
 // flow which was idle for long comes back.
 func (r *Registry) HTTP(f Flow) *HTTP {
-	return r.http.get(f, Flow{Peer: Peer{Direction: f.Direction}}, r.seconds())
+	return r.http.get(&f, otherFlow, r.seconds())
 }
 
 // Control is the counter of calls to a service of the control plane.
-func (r *Registry) Control(c Control) *HTTP { return r.control.get(c, Control{}, r.seconds()) }
+func (r *Registry) Control(c Control) *HTTP { return r.control.get(&c, nothing[Control], r.seconds()) }
 
 // Request counts a request as it is sent on.
 func (h *HTTP) Request() { h.requests.Add(1) }
@@ -283,7 +286,7 @@ func (h *HTTP) Response(res Response, latency time.Duration) {
 
 // TCP is the counter of connections with one peer; side is src or dst.
 func (r *Registry) TCP(p Peer, side string) *TCP {
-	return r.tcp.get(tcpKey{p, side}, tcpKey{Peer{Direction: p.Direction}, side}, r.seconds())
+	return r.tcp.get(&tcpKey{p, side}, otherPeer, r.seconds())
 }
 
 // Open counts a connection as it begins.
@@ -306,7 +309,7 @@ func (t *TCP) Close(errno string) {
 // Authz is a counter of policy decisions; name is one of the contract, such as
 // inbound_http_authz_deny_total.
 func (r *Registry) Authz(name string, p Peer, route policy.Ref) *Count {
-	return r.authz.get(authzKey{name, p, route}, authzKey{name: name, peer: Peer{Direction: Inbound}}, r.seconds())
+	return r.authz.get(&authzKey{name, p, route}, otherDecision, r.seconds())
 }
 
 // Error is the counter of requests that ended with an error of one kind that
@@ -320,7 +323,17 @@ func (r *Registry) TCPError(direction, kind string) *Count {
 	return r.error(errorKey{direction, "tcp", kind})
 }
 
-func (r *Registry) error(k errorKey) *Count { return r.errors.get(k, k, r.seconds()) }
+func (r *Registry) error(k errorKey) *Count {
+	return r.errors.get(&k, func(k errorKey) errorKey { return k }, r.seconds())
+}
+
+// The keys of what is one series too many.
+func otherFlow(f Flow) Flow     { return Flow{Peer: Peer{Direction: f.Direction}} }
+func otherPeer(k tcpKey) tcpKey { return tcpKey{Peer{Direction: k.Direction}, k.side} }
+func otherDecision(k authzKey) authzKey {
+	return authzKey{name: k.name, peer: Peer{Direction: Inbound}}
+}
+func nothing[K any](K) (none K) { return none }
 
 // Balance shows what counts says of a balancer's endpoints, whenever the
 // metrics are read; nil shows them no more.

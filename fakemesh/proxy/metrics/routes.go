@@ -17,7 +17,7 @@ type RouteBackend struct {
 // RouteBackend is the counter of requests that go a way. Those of gRPC count
 // there as well: only a GRPCRoute, which there is not, would count otherwise.
 func (r *Registry) RouteBackend(k RouteBackend) *Count {
-	return r.routes.get(k, RouteBackend{}, r.seconds())
+	return r.routes.get(&k, nothing[RouteBackend], r.seconds())
 }
 
 func (r *Registry) routeBackends(f families, before int64) {

@@ -84,6 +84,15 @@ func (x *endpoint) drain() {
 	x.h2.Drain()
 }
 
+// reach says whether a connection can be had by now.
+func (x *endpoint) reach(ctx context.Context) error {
+	conn, err := x.dial(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // dial opens a connection for HTTP.
 func (x *endpoint) dial(ctx context.Context) (net.Conn, error) {
 	if x.identity != "" && x.opaque {
@@ -115,7 +124,7 @@ func (x *endpoint) connect(ctx context.Context, addr string, protocols ...string
 	if x.identity != "" && x.creds.Leaf() == nil {
 		return nil, meshtls.ErrNoIdentity
 	}
-	raw, err := x.dialer.DialContext(ctx, "tcp4", addr)
+	raw, err := tcp.Dial(ctx, &x.dialer, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}

@@ -194,11 +194,13 @@ func (o *Outbound) forward(ctx context.Context, c *conn, t *target) {
 		up, err := m.Endpoint.dialOpaque(ctx)
 		if err != nil {
 			o.Log.Info("no connection", "dst", t.addr, "error", err)
-			m.Failed()
 			if t.state.Load().GetKind() == meshapi.Destinations_UNKNOWN {
-				c.Close() // there is no other
+				// There is no other: who comes next tries it himself.
+				m.Done(0)
+				c.Close()
 				return
 			}
+			m.Failed()
 			continue
 		}
 		m.Alive(time.Since(begin))

@@ -10,7 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
-	"meshsim.dev/meshsim/fakemesh/proxy/balance"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
@@ -38,7 +37,7 @@ func TestBackendsOfWhatIsDialledAreNotForgotten(t *testing.T) {
 
 func TestRoutesThatMakeNoSenseLeaveThoseBefore(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.96.0.1:80")
-	x := &target{addr: addr, endpoints: balance.New[*endpoint](FailFast), routing: newRouting()}
+	x := &target{addr: addr, endpoints: newEndpoints(), routing: newRouting()}
 	o := &Outbound{Options: Options{Metrics: metrics.New(metrics.Info{}), Log: slog.New(slog.DiscardHandler)}}
 	o.setRoutes(x, &meshapi.OutboundRules{})
 	before := x.routing.rules.Load()

@@ -32,6 +32,10 @@ type target struct {
 	used  atomic.Int64 // unix seconds
 }
 
+func newEndpoints() *balance.Set[*endpoint] {
+	return balance.New(FailFast, func(ctx context.Context, x *endpoint) error { return x.reach(ctx) })
+}
+
 // wait gives what is behind the address, nil when ctx ends before it is known.
 func (t *target) wait(ctx context.Context, limit time.Duration) *meshapi.Destinations {
 	if d := t.state.Load(); d != nil {
@@ -131,7 +135,7 @@ func (ts *targets) get(key targetKey, begin func(*target)) *target {
 		if len(ts.byKey) >= maxTargets {
 			return nil
 		}
-		t = &target{addr: key.addr, endpoints: balance.New[*endpoint](FailFast), known: make(chan struct{}), routing: newRouting()}
+		t = &target{addr: key.addr, endpoints: newEndpoints(), known: make(chan struct{}), routing: newRouting()}
 		if ts.byKey == nil {
 			ts.byKey = map[targetKey]*target{}
 		}

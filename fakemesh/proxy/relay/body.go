@@ -9,6 +9,9 @@ import (
 // replayLimit is how much of a request's body is kept to send it once more.
 const replayLimit = 64 << 10
 
+// firstKept is how much of it costs no memory of its own: most requests are small.
+const firstKept = 512
+
 var errAttemptOver = errors.New("this attempt to send the request is over")
 
 // replayBody reads a body once and gives it to one attempt after another, as
@@ -17,9 +20,10 @@ type replayBody struct {
 	src io.ReadCloser
 
 	mu      sync.Mutex
-	cond    *sync.Cond
+	cond    sync.Cond
 	kept    []byte
-	lost    bool // more was read than is kept
+	few     [firstKept]byte // where kept begins
+	lost    bool            // more was read than is kept
 	reading bool
 	err     error // how the source ended
 	attempt int
@@ -27,21 +31,20 @@ type replayBody struct {
 
 func newReplayBody(src io.ReadCloser) *replayBody {
 	b := &replayBody{src: src}
-	b.cond = sync.NewCond(&b.mu)
+	b.cond.L = &b.mu
+	b.kept = b.few[:0]
 	return b
 }
 
-// next begins an attempt; the reader of the one before gives up. It is nil when
-// the body cannot be had from its beginning any more.
-func (b *replayBody) next() io.ReadCloser {
+// next begins an attempt, whose reader is to; the reader of the one before gives
+// up. It is false when the body cannot be had from its beginning any more.
+func (b *replayBody) next(to *attemptBody) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.attempt++
 	b.cond.Broadcast()
-	if b.lost {
-		return nil
-	}
-	return &attemptBody{b: b, attempt: b.attempt}
+	*to = attemptBody{b: b, attempt: b.attempt}
+	return !b.lost
 }
 
 // started says whether any of the body was taken from the source.

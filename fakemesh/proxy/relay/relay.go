@@ -128,17 +128,22 @@ func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade strin
 		leg.Done(0, err)
 		return nil, nil, err
 	}
-	out := x.R.WithContext(ctx)
+	// The transport may hold on to it for longer than RoundTrip takes.
+	a := &attempt{out: *x.R}
+	out := &a.out
 	out.RequestURI = ""
-	out.URL = target(x.R)
+	out.URL = a.target(x.R)
 	out.Close = false
 	if upgrade != "" {
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", upgrade)
 	}
-	if body == nil {
+	switch {
+	case body == nil:
 		out.Body, out.ContentLength = http.NoBody, 0
-	} else if out.Body = body.next(); out.Body == nil {
+	case body.next(&a.body):
+		out.Body = &a.body
+	default:
 		conn.Release()
 		err := errors.New("the request's body is too long to send it again")
 		leg.Done(0, err)
@@ -153,19 +158,27 @@ func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade strin
 	return res, flow, err
 }
 
+// attempt is what sending a request once takes, in one piece of memory.
+type attempt struct {
+	out  http.Request
+	url  url.URL
+	body attemptBody
+}
+
 // target keeps the request's target as the client wrote it.
-func target(r *http.Request) *url.URL {
+func (a *attempt) target(r *http.Request) *url.URL {
 	host := r.Host
 	if host == "" {
 		host = "unknown"
 	}
 	uri := r.RequestURI
 	if len(uri) > 1 && uri[0] == '/' && uri[1] != '/' {
-		return &url.URL{Scheme: "http", Host: host, Opaque: uri}
+		a.url = url.URL{Scheme: "http", Host: host, Opaque: uri}
+		return &a.url
 	}
-	u := *r.URL
-	u.Scheme, u.Host = "http", host
-	return &u
+	a.url = *r.URL
+	a.url.Scheme, a.url.Host = "http", host
+	return &a.url
 }
 
 // stripHop takes away what is meant for one connection only, and returns the

@@ -27,9 +27,12 @@ const (
 	maxStreams    = 1000
 	streamWindow  = 64 << 10
 	connWindow    = 256 << 10 // what a client can make the proxy keep for a server that does not read
-	pingAfter     = 30 * time.Second
-	pingTimeout   = 15 * time.Second
-	writeTimeout  = 5 * time.Minute // without a single byte
+	// maxFrame is HTTP/2's own default. A Go client sets as much aside for each
+	// request that it sends a body with; net/http would invite it to 512 KiB.
+	maxFrame     = 16 << 10
+	pingAfter    = 30 * time.Second
+	pingTimeout  = 15 * time.Second
+	writeTimeout = 5 * time.Minute // without a single byte
 )
 
 // Options of a Server.
@@ -68,6 +71,23 @@ type peer struct {
 type generation struct {
 	server   *http.Server
 	listener *listener
+	fresh    atomic.Int64 // connections of which no request has been served yet
+}
+
+// settleLimit is how long first requests are waited for at the end of a
+// generation: those that clients were sending at that moment, and that net/http
+// would not answer any more.
+const settleLimit = 2 * time.Second
+
+// end takes nothing new, answers what was being sent, and returns when all
+// connections have ended.
+func (g *generation) end(ctx context.Context) error {
+	g.server.SetKeepAlivesEnabled(false)
+	g.listener.Close()
+	settle, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	_ = until(settle, func() bool { return g.fresh.Load() == 0 })
+	return g.server.Shutdown(ctx)
 }
 
 type handedKey struct{}
@@ -96,6 +116,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok || !h.holder.Hold() {
 		panic(http.ErrAbortHandler)
 	}
+	h.asked()
 	defer h.holder.Release()
 	defer h.peer.inFlight.Add(-1)
 	if over(h.peer.inFlight.Add(1), s.PerPeer) {
@@ -127,6 +148,7 @@ func (s *Server) generation() *generation {
 		},
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
+			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerStream:     streamWindow,
 			MaxReceiveBufferPerConnection: connWindow,
 			SendPingTimeout:               pingAfter,
@@ -149,10 +171,14 @@ func (s *Server) Serve(c net.Conn, meta any) {
 		s.mu.Lock()
 		g, stopped := s.current, s.stopped
 		s.mu.Unlock()
+		h.g = g
+		g.fresh.Add(1)
 		if g.listener.give(h) {
 			return
 		}
+		g.fresh.Add(-1)
 		if stopped {
+			h.known.Store(true)
 			h.Close()
 			return
 		}
@@ -172,7 +198,7 @@ func (s *Server) Drain() {
 	old := s.current
 	s.current = s.generation()
 	s.wg.Go(func() {
-		if old.server.Shutdown(context.Background()) == nil {
+		if old.end(context.Background()) == nil {
 			s.mu.Lock()
 			delete(s.generations, old)
 			s.mu.Unlock()
@@ -187,7 +213,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopped = true
 	g := s.current
 	s.mu.Unlock()
-	err := errors.Join(g.server.Shutdown(ctx), s.idle(ctx))
+	err := errors.Join(g.end(ctx), until(ctx, s.idle))
 	s.mu.Lock()
 	rest := slices.Collect(maps.Keys(s.generations))
 	s.mu.Unlock()
@@ -198,14 +224,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// pollIdle is how often a shutdown looks whether requests have ended.
-const pollIdle = 10 * time.Millisecond
+// idle says whether drained connections have ended, and upgraded ones, of which
+// net/http does not know any more.
+func (s *Server) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inFlight.Load() == 0 && len(s.generations) == 1
+}
 
-// idle waits until no request is served.
-func (s *Server) idle(ctx context.Context) error {
-	tick := time.NewTicker(pollIdle)
+// pollPause is how often a shutdown looks whether something has ended.
+const pollPause = 10 * time.Millisecond
+
+// until returns when something has ended, or with ctx's error.
+func until(ctx context.Context, ended func() bool) error {
+	tick := time.NewTicker(pollPause)
 	defer tick.Stop()
-	for s.inFlight.Load() > 0 {
+	for !ended() {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -223,11 +257,21 @@ type handed struct {
 	peer   *peer
 	holder tcp.Holder
 	meta   any
+	g      *generation
+	known  atomic.Bool // it counts as fresh no more
 	once   sync.Once
+}
+
+// asked tells that a request of the connection is served.
+func (h *handed) asked() {
+	if !h.known.Load() && h.known.CompareAndSwap(false, true) {
+		h.g.fresh.Add(-1)
+	}
 }
 
 // Close implements net.Conn.
 func (h *handed) Close() error {
+	h.asked()
 	h.once.Do(func() { h.s.leave(h.addr) })
 	return h.Conn.Close()
 }

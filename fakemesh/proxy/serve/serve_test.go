@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -138,6 +140,81 @@ func TestADrainEndsConnectionsButNotRequests(t *testing.T) {
 	res := <-done
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.True(t, res.Close, "and the busy one told to come back by another")
+}
+
+// begin opens a connection and sends the beginning of what a client says first.
+func begin(t *testing.T, s *Server, dial func(ip byte) net.Conn, text string) net.Conn {
+	t.Helper()
+	s.mu.Lock()
+	g := s.current
+	s.mu.Unlock()
+	before := g.fresh.Load()
+	c := dial(1)
+	_, err := io.WriteString(c, text)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return g.fresh.Load() > before }, 10*time.Second, time.Millisecond)
+	return c
+}
+
+func TestWhatAClientIsSendingFirstWhenItIsToldToComeBackIsAnswered(t *testing.T) {
+	for name, end := range map[string]func(*Server){
+		"at a drain":    func(s *Server) { s.Drain() },
+		"at a shutdown": func(s *Server) { go func() { _ = s.Shutdown(context.Background()) }() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, dial := start(t, Options{Handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }})
+			h1 := begin(t, s, dial, "GET / HTTP/1.1\r\n")
+			h2 := begin(t, s, dial, http2.ClientPreface[:10])
+			old := s.current
+			end(s)
+			<-old.listener.done
+
+			_, err := io.WriteString(h1, "Host: x\r\n\r\n")
+			require.NoError(t, err)
+			res, err := http.ReadResponse(bufio.NewReader(h1), nil)
+			require.NoError(t, err)
+			res.Body.Close()
+			require.Equal(t, http.StatusTeapot, res.StatusCode)
+			require.True(t, res.Close, "and it is to come back by another connection")
+
+			_, err = io.WriteString(h2, http2.ClientPreface[10:])
+			require.NoError(t, err)
+			frames := http2.NewFramer(h2, h2)
+			require.NoError(t, frames.WriteSettings())
+			var head bytes.Buffer
+			encoder := hpack.NewEncoder(&head)
+			for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/"}} {
+				require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+			}
+			require.NoError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true}))
+			require.Contains(t, frameTypes(t, frames), http2.FrameHeaders)
+		})
+	}
+}
+
+// frameTypes are those that come until the first headers, or the end.
+func frameTypes(t *testing.T, frames *http2.Framer) (types []http2.FrameType) {
+	t.Helper()
+	for {
+		f, err := frames.ReadFrame()
+		if err != nil {
+			return types
+		}
+		types = append(types, f.Header().Type)
+		if f.Header().Type == http2.FrameHeaders {
+			return types
+		}
+	}
+}
+
+func TestASilentConnectionDoesNotHoldUpAnEndForLong(t *testing.T) {
+	s, dial := start(t, Options{Handler: func(http.ResponseWriter, *http.Request) {}})
+	c := begin(t, s, dial, "")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+	_, err := c.Read(make([]byte, 1))
+	require.Error(t, err)
 }
 
 func TestAShutdownWaitsForRequestsOfDrainedConnectionsToo(t *testing.T) {

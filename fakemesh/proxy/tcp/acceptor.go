@@ -34,7 +34,7 @@ type Acceptor struct {
 
 // Tracked is a connection that its Acceptor can close.
 type Tracked struct {
-	*net.TCPConn
+	*Conn
 	a    *Acceptor
 	once sync.Once
 	err  error
@@ -84,7 +84,7 @@ func (t *Tracked) Release() {
 // Close implements net.Conn; only the first call counts.
 func (t *Tracked) Close() error {
 	t.once.Do(func() {
-		t.err = t.TCPConn.Close()
+		t.err = t.Conn.Close()
 		t.a.mu.Lock()
 		delete(t.a.all, t)
 		t.a.mu.Unlock()
@@ -147,13 +147,18 @@ func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
 			a.Shed(1)
 			continue
 		}
-		t := a.track(conn)
+		own, err := Wrap(conn)
+		if err != nil {
+			c.Close()
+			continue
+		}
+		t := a.track(own)
 		a.wg.Go(func() { a.Handle(ctx, t) })
 	}
 }
 
-func (a *Acceptor) track(conn *net.TCPConn) *Tracked {
-	t := &Tracked{TCPConn: conn, a: a}
+func (a *Acceptor) track(conn *Conn) *Tracked {
+	t := &Tracked{Conn: conn, a: a}
 	t.since.Store(time.Now().UnixNano())
 	a.open.Add(1)
 	a.fresh.Add(1)

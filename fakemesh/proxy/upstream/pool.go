@@ -58,6 +58,7 @@ type Limits struct {
 }
 
 type conn struct {
+	lent Conn // what Acquire gives, the same for every request
 	cc   *http.ClientConn
 	wire *watched
 	used atomic.Int64 // unix nanoseconds when it was last busy
@@ -170,14 +171,14 @@ func (p *Pool) Acquire(ctx context.Context) (*Conn, error) {
 			return nil, &UnsentError{Err: err, Dial: true}
 		}
 		if c != nil {
-			return &Conn{p, c}, nil
+			return &c.lent, nil
 		}
 		if wait == nil {
 			c, err := p.open(ctx)
 			if err != nil {
 				return nil, &UnsentError{Err: err, Dial: true}
 			}
-			return &Conn{p, c}, nil
+			return &c.lent, nil
 		}
 		select {
 		case <-ctx.Done():
@@ -228,6 +229,7 @@ func (p *Pool) reserve() (*conn, <-chan struct{}, error) {
 // open dials; reserve has counted it.
 func (p *Pool) open(ctx context.Context) (*conn, error) {
 	c := &conn{wire: &watched{settled: make(chan struct{})}}
+	c.lent = Conn{p, c}
 	// Others wait for an HTTP/2 connection: it must not end with the request
 	// that happened to open it.
 	dialCtx := ctx

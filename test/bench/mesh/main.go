@@ -66,7 +66,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdou
 	flags.StringVar(&o.json, "json", "", "write the report to this `file` as well")
 	flags.BoolVar(&o.quick, "quick", false, "half a minute that shows that it works, and no figure to rely on")
 	flags.IntVar(&o.cores, "cores", 1, "`number` of cores that a proxy, and an nginx, uses at a time; meshsim installs it with 1, 0 is all")
-	only := flags.String("only", "", "measure only this `part`: memory, handshakes, or a cell such as gRPC/2000")
+	only := flags.String("only", "", "measure only this `part`: memory, handshakes, bodies, or a cell such as gRPC/2000")
 	flags.StringVar(&o.profiles, "profile", "", "write pprof profiles of the two proxies to this `folder`")
 	flags.StringVar(&o.nginxRoot, "nginx-root", "", "`folder` that Debian's nginx was unpacked to, when it is not installed")
 	if err := flags.Parse(args); err != nil {
@@ -103,23 +103,24 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdou
 type plan struct {
 	cells                      []cell
 	handshakes, handshakesTurn time.Duration
+	bulk, bulkTurn             time.Duration
 	crowd                      time.Duration
 	crowdRate                  float64 // of each of four streams
 }
 
-// fullPlan takes five and a half minutes. At the low rates all paths send at
+// fullPlan takes less than five minutes. At the low rates all paths send at
 // the same time: the machine is idle enough for four of them. At the high rate
 // they take turns.
 func fullPlan() plan {
-	p := plan{handshakes: 6 * time.Second, handshakesTurn: time.Second, crowd: 15 * time.Second, crowdRate: 50}
-	p.add(20, 50*time.Second, 0)
+	p := plan{handshakes: 6 * time.Second, handshakesTurn: time.Second, bulk: 2 * time.Second, bulkTurn: time.Second, crowd: 15 * time.Second, crowdRate: 50}
+	p.add(20, 30*time.Second, 0)
 	p.add(200, 20*time.Second, 0)
 	p.add(2000, 6*time.Second, time.Second)
 	return p
 }
 
 func quickPlan() plan {
-	p := plan{handshakes: time.Second, handshakesTurn: 500 * time.Millisecond, crowd: 3 * time.Second, crowdRate: 50}
+	p := plan{handshakes: time.Second, handshakesTurn: 500 * time.Millisecond, bulk: 500 * time.Millisecond, bulkTurn: 500 * time.Millisecond, crowd: 3 * time.Second, crowdRate: 50}
 	p.add(20, 2*time.Second, 0)
 	p.add(200, 2*time.Second, 0)
 	p.add(2000, time.Second, 500*time.Millisecond)
@@ -136,19 +137,23 @@ func (p *plan) add(rate float64, on, turn time.Duration) {
 const (
 	onlyMemory     = "memory"
 	onlyHandshakes = "handshakes"
+	onlyBulk       = "bodies"
 )
 
 // keep leaves the part of that name alone.
 func (p *plan) keep(name string) error {
 	all := *p
-	*p = plan{crowdRate: all.crowdRate, handshakesTurn: all.handshakesTurn}
-	names := []string{onlyMemory, onlyHandshakes}
+	*p = plan{crowdRate: all.crowdRate, handshakesTurn: all.handshakesTurn, bulkTurn: all.bulkTurn}
+	names := []string{onlyMemory, onlyHandshakes, onlyBulk}
 	switch name {
 	case onlyMemory:
 		p.crowd = all.crowd
 		return nil
 	case onlyHandshakes:
 		p.handshakes = all.handshakes
+		return nil
+	case onlyBulk:
+		p.bulk = all.bulk
 		return nil
 	}
 	for _, c := range all.cells {
@@ -191,6 +196,12 @@ func bench(ctx context.Context, o options) (r *report, err error) {
 		o.log.Info("measuring handshakes")
 		if r.Handshakes, err = shake(ctx, paths[2:], o.plan.handshakes, o.plan.handshakesTurn); err != nil {
 			return nil, fmt.Errorf("measure handshakes: %w", err)
+		}
+	}
+	if o.plan.bulk > 0 {
+		o.log.Info("measuring large bodies")
+		if r.Bulk, err = transfer(ctx, paths, o.plan.bulk, o.plan.bulkTurn); err != nil {
+			return nil, fmt.Errorf("measure large bodies: %w", err)
 		}
 	}
 	r.judge()

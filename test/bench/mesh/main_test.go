@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestARunMeasuresEveryProtocolOnEveryPath(t *testing.T) {
-	p := plan{handshakes: 200 * time.Millisecond, handshakesTurn: 100 * time.Millisecond, crowd: time.Second, crowdRate: 50}
+	p := plan{handshakes: 200 * time.Millisecond, handshakesTurn: 100 * time.Millisecond, bulk: 100 * time.Millisecond, bulkTurn: 100 * time.Millisecond, crowd: time.Second, crowdRate: 50}
 	p.add(200, 500*time.Millisecond, 0)
 	p.add(goalHeld, 200*time.Millisecond, 100*time.Millisecond)
 	r, err := bench(t.Context(), options{plan: p, quick: true, log: slog.New(slog.DiscardHandler)})
@@ -53,6 +53,10 @@ func TestARunMeasuresEveryProtocolOnEveryPath(t *testing.T) {
 		require.Zero(t, h.Failed)
 		require.Positive(t, h.Handshakes)
 		require.Positive(t, h.BackCPU)
+	}
+	require.Len(t, r.Bulk, 2*2*(len(paths)-1))
+	for _, b := range r.Bulk {
+		require.Positive(t, b.MiBPerSecond)
 	}
 	require.Zero(t, r.Crowd.Failed)
 	require.Greater(t, r.Crowd.Front.Bytes, int64(1<<20))

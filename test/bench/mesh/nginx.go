@@ -75,6 +75,9 @@ events { worker_connections 4096; }
 const nginxTemp = `
   access_log off;
   keepalive_requests 100000000;
+  client_max_body_size 0;
+  proxy_request_buffering off;
+  proxy_buffering off;
   client_body_temp_path {{.Dir}}/body;
   proxy_temp_path {{.Dir}}/proxy;
   fastcgi_temp_path {{.Dir}}/fastcgi;

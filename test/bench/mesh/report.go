@@ -17,15 +17,16 @@ import (
 
 // report is all that one run found; its JSON is what -json writes.
 type report struct {
-	Host       host         `json:"host"`
-	Begun      time.Time    `json:"begun"`
-	Took       string       `json:"took"`
-	Quick      bool         `json:"quick"` // too short to conclude from
-	Cells      []figures    `json:"cells"`
-	Added      []added      `json:"added"`
-	Handshakes []handshakes `json:"handshakes"`
-	Crowd      crowdFigures `json:"memory"`
-	Goals      []goal       `json:"goals"`
+	Host       host          `json:"host"`
+	Begun      time.Time     `json:"begun"`
+	Took       string        `json:"took"`
+	Quick      bool          `json:"quick"` // too short to conclude from
+	Cells      []figures     `json:"cells"`
+	Added      []added       `json:"added"`
+	Handshakes []handshakes  `json:"handshakes"`
+	Bulk       []bulkFigures `json:"bodies"`
+	Crowd      crowdFigures  `json:"memory"`
+	Goals      []goal        `json:"goals"`
 }
 
 type host struct {
@@ -214,6 +215,12 @@ func (r *report) writeTables(out io.Writer) error {
 	}
 	for _, h := range r.Handshakes {
 		fmt.Fprintf(w, "%s\t%.0f\t%d\t%.0f\t%.0f\t\n", h.Path, h.PerSecond, h.Failed, h.FrontCPU, h.BackCPU)
+	}
+	if len(r.Bulk) > 0 {
+		fmt.Fprintln(w, "\nlarge bodies\tof\tpath\tMiB/s\t")
+	}
+	for _, b := range r.Bulk {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.0f\t\n", b.Protocol, b.Body, b.Path, b.MiBPerSecond)
 	}
 	if c := r.Crowd; c.Requests > 0 {
 		fmt.Fprintln(w, "\nMiB resident\tmeanwhile\tof that the program\tpeak of the run\t")

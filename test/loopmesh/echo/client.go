@@ -75,6 +75,11 @@ func (c *httpClient) Call(ctx context.Context) error {
 		return err
 	}
 	req.GetBody = nil // or a broken connection would be hidden by sending again
+	return c.do(req, responseSize)
+}
+
+// do wants an answer of that many bytes.
+func (c *httpClient) do(req *http.Request, size int64) error {
 	res, err := c.client.Do(req)
 	if err != nil {
 		return err
@@ -84,7 +89,7 @@ func (c *httpClient) Call(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if res.StatusCode != http.StatusOK || n != responseSize {
+	if res.StatusCode != http.StatusOK || n != size {
 		return fmt.Errorf("%s with %d bytes, %s", res.Status, n, res.Header.Get("L5d-Proxy-Error"))
 	}
 	return nil

@@ -111,6 +111,10 @@ func serveHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return
 	}
+	if r.URL.RawQuery != "" {
+		writeBulk(w, r)
+		return
+	}
 	_, _ = w.Write(response)
 }
 

@@ -15,7 +15,9 @@ import (
 )
 
 const (
-	callTimeout = 10 * time.Second // the race detector and its neighbours take their time
+	// callTimeout tells what hangs from what is slow: the race detector, on a
+	// machine that others use too, takes seconds for a stream.
+	callTimeout = time.Minute
 	betweenAny  = 10 * time.Millisecond
 	// connLife is how long a client keeps a TCP connection: one that is older
 	// than its server's end would be cut, as it is without a mesh.
@@ -24,18 +26,22 @@ const (
 
 // book is what became of all requests.
 type book struct {
-	sent   atomic.Int64
-	mu     sync.Mutex
-	failed []string
+	sent    atomic.Int64
+	mu      sync.Mutex
+	slowest map[echo.Protocol]time.Duration
+	failed  []string
 }
 
-func (b *book) note(p echo.Protocol, err error) {
+func newBook() *book { return &book{slowest: map[echo.Protocol]time.Duration{}} }
+
+func (b *book) note(p echo.Protocol, took time.Duration, err error) {
 	b.sent.Add(1)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slowest[p] = max(b.slowest[p], took)
 	if err == nil {
 		return
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.failed = append(b.failed, fmt.Sprintf("%s %s: %v", time.Now().Format("15:04:05.000"), p, err))
 }
 
@@ -75,7 +81,7 @@ func (c *cluster) start(p *pod, b *book) *traffic {
 func (x *traffic) more(p echo.Protocol, dial echo.Dialer, workers int, life time.Duration, b *book) bool {
 	client, err := echo.NewClient(p, dial)
 	if err != nil {
-		b.note(p, err)
+		b.note(p, 0, err)
 		return false
 	}
 	defer client.Close()
@@ -94,7 +100,9 @@ func (x *traffic) more(p echo.Protocol, dial echo.Dialer, workers int, life time
 				case <-time.After(betweenAny):
 				}
 				ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-				b.note(p, client.Call(ctx))
+				begin := time.Now()
+				err := client.Call(ctx)
+				b.note(p, time.Since(begin), err)
 				cancel()
 			}
 		})
@@ -121,6 +129,7 @@ func (b *book) verify(t *testing.T, least int64) {
 	t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	t.Logf("the slowest: %v", b.slowest)
 	require.Empty(t, b.failed)
 	require.Greater(t, b.sent.Load(), least)
 }

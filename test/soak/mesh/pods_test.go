@@ -47,7 +47,6 @@ type cluster struct {
 	mu      sync.Mutex
 	started int
 	ready   []*pod // the service's endpoints
-	rules   policy.Default
 	ending  sync.WaitGroup
 }
 
@@ -66,7 +65,7 @@ func newCluster(t *testing.T, renewal time.Duration) *cluster {
 	})
 	require.NoError(t, err)
 	return &cluster{
-		t: t, mesh: m, rules: policy.AllAuthenticated,
+		t: t, mesh: m,
 		web: netip.MustParseAddrPort("10.96.0.1:80"), opaque: netip.MustParseAddrPort("10.96.0.2:9000"),
 	}
 }
@@ -82,7 +81,7 @@ func (c *cluster) next(name string) loopmesh.Pod {
 	c.started++
 	ip := c.mesh.Addr(byte(10+n/250), byte(n%250+1))
 	return loopmesh.Pod{
-		Name: name, IP: ip, Policy: c.rules, App: netip.AddrPortFrom(ip, portWeb),
+		Name: name, IP: ip, Policy: policy.AllAuthenticated, App: netip.AddrPortFrom(ip, portWeb),
 		Dials: map[netip.Addr]netip.AddrPort{c.fromWeb(): c.web, c.fromOpaque(): c.opaque},
 	}
 }
@@ -161,6 +160,7 @@ func (c *cluster) end(p *pod) {
 				c.t.Errorf("drain %s: %v", p.IP, err)
 			}
 		}
+		p.judge(c.t)
 		if err := p.app.Shutdown(ctx); err != nil {
 			c.t.Errorf("the application of %s did not end by itself: %v", p.IP, err)
 		}
@@ -171,22 +171,41 @@ func (c *cluster) end(p *pod) {
 	}
 }
 
-// metric reads a number without labels from a proxy's metrics.
-func (p *pod) metric(t *testing.T, name string) float64 {
-	t.Helper()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+// metrics are what the proxy tells of itself.
+func (p *pod) metrics(t *testing.T) string {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: ends}
 	res, err := client.Get("http://" + p.Admin().String() + "/metrics")
-	require.NoError(t, err)
+	if err != nil {
+		t.Errorf("read the metrics of %s: %v", p.IP, err)
+		return ""
+	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	for line := range strings.Lines(string(text)) {
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Errorf("read the metrics of %s: %s %v", p.IP, res.Status, err)
+	}
+	return string(text)
+}
+
+// number is a metric without labels.
+func number(t *testing.T, metrics, name string) float64 {
+	t.Helper()
+	for line := range strings.Lines(metrics) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 			require.NoError(t, err)
 			return n
 		}
 	}
-	require.Failf(t, "no such metric", "%s in %s", name, text)
+	require.Failf(t, "no such metric", "%s in %s", name, metrics)
 	return 0
+}
+
+// judge holds that the rules let in by themselves all that came.
+func (p *pod) judge(t *testing.T) map[string]bool {
+	by, refused := admitted(p.metrics(t))
+	if refused || by["localhost"] {
+		t.Errorf("the rules of %s would have refused a client: let in by %v, refused %v", p.IP, by, refused)
+	}
+	return by
 }

@@ -11,8 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
-	"meshsim.dev/meshsim/fakemesh/policy"
 )
 
 var (
@@ -20,17 +18,10 @@ var (
 	renewal = flag.Duration("renew", 5*time.Second, "how often each proxy renews its certificate")
 )
 
-// rules are those that let authenticated clients of the cluster in.
-var rules = []policy.Default{
-	policy.AllAuthenticated, policy.AllUnauthenticated, policy.ClusterAuthenticated, policy.ClusterUnauthenticated,
-}
-
-// changePolicy is where the rules of running proxies change. What a proxy was
-// started with stays as long as it lives; so the pods to come get others.
+// changePolicy changes the rules of all proxies that run.
 func (c *cluster) changePolicy(round int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.rules = rules[round%len(rules)]
+	all := rules()
+	c.mesh.SetRules(all[round%len(all)])
 }
 
 // flap takes an endpoint away that is as good as ever, and gives it back.
@@ -61,7 +52,7 @@ func TestNothingFailsAndNothingLeaksWhileEverythingChanges(t *testing.T) {
 	for _, p := range others {
 		c.add(p)
 	}
-	b := &book{}
+	b := newBook()
 	always := c.start(client, b)
 	guest := c.client()
 	visits := c.start(guest, b)
@@ -96,8 +87,12 @@ func TestNothingFailsAndNothingLeaksWhileEverythingChanges(t *testing.T) {
 	t.Logf("%s: %d requests, %d pods", took.Round(time.Second), b.sent.Load(), c.started)
 	b.verify(t, int64(took.Seconds()*20))
 	for _, p := range []*pod{server, client} {
-		require.GreaterOrEqual(t, p.metric(t, "identity_cert_refresh_count"), max(2, took.Seconds()/renewal.Seconds()/2), "renewals")
+		renewals := number(t, p.metrics(t), "identity_cert_refresh_count")
+		require.GreaterOrEqual(t, renewals, max(2, took.Seconds()/renewal.Seconds()/2))
 	}
+	require.Equal(t, map[string]bool{
+		"all-authenticated": true, "clients": true, "orders": true, "calls": true, "cluster-unauthenticated": true,
+	}, server.judge(t), "what let requests in, one set of rules after another")
 	if *length > settles/2 {
 		require.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutinesBefore+slack }, settles, time.Second,
 			"the pods that saw it all keep more than they began with")
