@@ -170,12 +170,12 @@ func (d *requestDecoder) request(line []byte) (Request, error) {
 	return r, err
 }
 
-// quick reads a plain line: ASCII or UTF-8 without escapes or control
-// characters, every field of its type.
+// quick reads a plain line: UTF-8 without control characters and almost without
+// escapes, every field of its type.
 func (d *requestDecoder) quick(line []byte) (r Request, ok bool) {
 	for i, c := range line {
 		// a number that begins with 0 and goes on is none
-		if c == '\\' || c < ' ' || c == '0' && i > 0 && i+1 < len(line) && isNumber(line[i+1]) && (line[i-1] == ':' || line[i-1] == '-') {
+		if c == '\\' && !isMark(line[i+1:]) || c < ' ' || c == '0' && i > 0 && i+1 < len(line) && isNumber(line[i+1]) && (line[i-1] == ':' || line[i-1] == '-') {
 			return r, false
 		}
 	}
@@ -230,6 +230,12 @@ func (d *requestDecoder) field(r *Request, key []byte, v *fastjson.Value) bool {
 		return false // encoding/json also takes keys in other cases
 	}
 	return err == nil
+}
+
+// isMark tells whether an escape is one of <, > and &, which encoding/json writes
+// so; hops have them.
+func isMark(escape []byte) bool {
+	return bytes.HasPrefix(escape, []byte("u003e")) || bytes.HasPrefix(escape, []byte("u003c")) || bytes.HasPrefix(escape, []byte("u0026"))
 }
 
 func isNumber(c byte) bool { return c >= '0' && c <= '9' }

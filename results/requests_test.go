@@ -62,6 +62,7 @@ func FuzzRequestLine(f *testing.F) {
 	f.Add(`{"seq":1,"scheduled":2,"sent":3,"done":4,"phase":"a","route":"b","proto":"http","status":200,"outcome":"ok"}`)
 	f.Add(`{"Seq":1,"outcome":"ok","error":"a \"b\" \u00e9"}`)
 	f.Add(`{"seq":18446744073709551615,"scheduled":-1,"status":1e3,"x":[1,{}]}`)
+	f.Add(`{"seq":1,"outcome":"ok","hop":"a\u003eb","error":"a \\u003e b"}`)
 	f.Add(`{"seq":null,"phase":"é\xff"}`)
 	f.Add(`{"seq":01,"seq":2}`)
 	f.Fuzz(func(t *testing.T, line string) {
