@@ -142,7 +142,7 @@ func (b Budget) Evidence() string {
 	case VaultSealed:
 		return probe("vault-seal") + ", asked every 2 s from Vault's first answer"
 	case VaultRotated:
-		return probe("vault-rotation")
+		return probe("vault-rotation") + ", which nothing takes yet"
 	case OrdersLost, ItemsOversold, PaymentsUnmatched:
 		return probe("ledger") + ", every order looked up in PostgreSQL"
 	case Restarts, OOMKills:
