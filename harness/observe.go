@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
@@ -10,22 +11,67 @@ import (
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
+	"meshsim.dev/meshsim/scenarios/budget"
 )
 
 // scrapeInterval is how far Prometheus may lag behind the proxies' counters.
 const scrapeInterval = 5 * time.Second
 
-// observePhase counts a phase's calls with and without mTLS, from the moment
-// that there are proxies to count them.
+// observePhase looks at what a phase leaves: calls with and without mTLS and
+// what the proxies use, from the moment that there are proxies to tell, and the
+// answers to the budgets' own queries.
 func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.Duration) error {
-	if len(r.env.Rollout.Injected()) == 0 {
+	queries, meshed := queriesOf(r.Scenario, phase), len(r.env.Rollout.Injected()) > 0
+	if !meshed && len(queries) == 0 {
 		return nil
 	}
 	if err := kube.Sleep(ctx, scrapeInterval); err != nil {
 		return err
 	}
-	return r.probe(ctx, results.ProbeMTLS, func(ctx context.Context) (any, error) {
-		return probes.MTLS(ctx, r.kube, phase, lasted)
+	if meshed {
+		if err := r.probe(ctx, results.ProbeMTLS, func(ctx context.Context) (any, error) {
+			return probes.MTLS(ctx, r.kube, phase, lasted)
+		}); err != nil {
+			return err
+		}
+		now := r.record.now()
+		if err := r.probe(ctx, results.ProbeResources, func(ctx context.Context) (any, error) {
+			return r.meter.Read(ctx, phase, now-int64(lasted), now)
+		}); err != nil {
+			return err
+		}
+	}
+	for _, query := range queries {
+		if err := r.probe(ctx, results.ProbePromQL, func(ctx context.Context) (any, error) {
+			return probes.Ask(ctx, r.kube, query, phase, lasted)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queriesOf returns the queries that budgets ask at the end of a phase.
+func queriesOf(s *scenarios.Scenario, phase string) []string {
+	var queries []string
+	for _, b := range s.Spec.Budgets {
+		if b.Subject == budget.PromQL && b.Covers(phase) && !slices.Contains(queries, b.Query) {
+			queries = append(queries, b.Query)
+		}
+	}
+	return queries
+}
+
+// sealInterval is how often Vault is asked for its seal.
+const sealInterval = 2 * time.Second
+
+// installs tells whether the scenario puts a component on the cluster.
+func installs(s *scenarios.Scenario, component string) bool {
+	return slices.ContainsFunc(s.Spec.Phases, func(p scenarios.Phase) bool {
+		return slices.ContainsFunc(p.Steps, func(step scenarios.Step) bool {
+			o, ok := step.Options.(*scenarios.Install)
+			return ok && o.Component == component
+		})
 	})
 }
 
@@ -49,6 +95,9 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		}},
 		{results.ProbeLeaves, meshStands(r.Scenario), func(ctx context.Context) (any, error) {
 			return probes.Leaves(ctx, r.kube.Clientset, r.kube, time.Now())
+		}},
+		{results.ProbeVaultSeal, installs(r.Scenario, "vault"), func(context.Context) (any, error) {
+			return r.seal.Seen(), nil
 		}},
 		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
 			return probes.Ledger(ctx, r.database(), orders)

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"sync"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
@@ -18,6 +20,7 @@ import (
 	"meshsim.dev/meshsim/clusters/progress"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/harness/traffic/agents"
@@ -68,6 +71,9 @@ type rehearsal struct {
 	run    results.Run
 	undo   []steps.Undoer
 	fleet  *agents.Fleet // nil when the scenario has no agents
+
+	meter *probes.ResourceMeter
+	seal  *probes.SealWatch
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -87,6 +93,8 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 		return nil, errors.Join(err, folder.Close())
 	}
 	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run}
+	r.meter = probes.NewResourceMeter(client.Clientset, client.KubeletSummary)
+	r.seal = probes.NewSealWatch(client, sealInterval, r.record.now)
 	r.stack = &stack.Env{
 		Kube: client, Images: o.Bundle, Fit: o.Cluster.Fit, KMSEndpoint: o.Cluster.KMSEndpoint,
 		Mesh: o.Mesh, Kubeconfig: o.Cluster.Kubeconfig, Log: o.Log, Progress: o.Progress,
@@ -126,6 +134,13 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	if err := watch.Start(watching, r.kube.Clientset, namespaces, r.record.event); err != nil {
 		return err
+	}
+	r.record.event(results.Event{Kind: results.Watching, Name: strings.Join(namespaces, ", ")})
+	if installs(r.Scenario, "vault") {
+		var asking sync.WaitGroup
+		asking.Go(func() { r.seal.Run(watching) })
+		defer asking.Wait()
+		defer stopWatching()
 	}
 	stream, err := r.startTraffic(ctx)
 	if err != nil {

@@ -75,7 +75,7 @@ func Create(root, id string) (*Folder, error) {
 }
 
 // Open opens a run folder for reading and judging. It need not be complete,
-// but run.json must be there and readable.
+// but run.json must be there, whole or cut off.
 func Open(path string) (*Folder, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -174,10 +174,21 @@ func (f *Folder) WriteReport(name string, content []byte) error {
 	return writeAtomic(filepath.Join(f.Path, name), content)
 }
 
-// Run reads run.json.
+// Run reads run.json. One that was cut off is read as far as it goes, and says
+// so in Cut.
 func (f *Folder) Run() (Run, error) {
 	var r Run
-	return r, f.readJSON(RunFile, &r)
+	path := filepath.Join(f.Path, RunFile)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return r, fmt.Errorf("read %s: %w", RunFile, err)
+	}
+	whole, cut := mend(raw)
+	if err := json.Unmarshal(whole, &r); err != nil {
+		return Run{}, fmt.Errorf("%s:%d: %w", path, lineOf(whole, err), err)
+	}
+	r.Cut = cut
+	return r, nil
 }
 
 func (f *Folder) writeJSON(name string, v any) error {

@@ -17,6 +17,11 @@ const (
 	ProbeLedger       = "ledger"
 	ProbeLinkerdCheck = "linkerd-check"
 	ProbeLeaves       = "leaf-certificates"
+
+	ProbeResources     = "proxy-resources"
+	ProbePromQL        = "promql"
+	ProbeVaultSeal     = "vault-seal"
+	ProbeVaultRotation = "vault-rotation"
 )
 
 // NewProbe makes a line of probes.jsonl from one of the data types below.
@@ -89,6 +94,10 @@ type AddedLatency struct {
 	PayloadBytes int                `json:"payloadBytes"`
 	Samples      AddedLatencySample `json:"samples"`
 	PerHop       bool               `json:"perHop"`
+	// Planned is how many triples were to be measured, 0 where the record does not
+	// say; Agent is who measured, where there are several.
+	Planned int    `json:"planned,omitempty"`
+	Agent   string `json:"agent,omitempty"`
 }
 
 // AddedLatencySample holds the three measured twins.

@@ -19,7 +19,10 @@ type Read struct {
 // error that names file and line; a half last line is what a cut-off run
 // leaves, and is only told by Read.Cut.
 func (f *Folder) EachRequest(fn func(Request) error) (Read, error) {
-	return each(f, RequestsFile, Request.check, fn)
+	if err := f.flush(); err != nil {
+		return Read{}, err
+	}
+	return eachRequest(filepath.Join(f.Path, RequestsFile), fn)
 }
 
 // Events reads all events.

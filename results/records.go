@@ -75,6 +75,9 @@ const (
 	Node       = "node"      // Name: the node; fields state ready|not-ready
 	Warning    = "warning"
 	Note       = "note"
+	// Watching: from here on pods, endpoints and nodes are written down; Name: the
+	// namespaces.
+	Watching = "watching"
 )
 
 // Keys of an event's fields, which attribution reads.

@@ -47,6 +47,10 @@ type Run struct {
 	// Recorded is filled by the folder: how many lines each file held when
 	// this was written. A file that holds fewer has lost some.
 	Recorded Recorded `json:"recorded,omitzero"`
+
+	// Cut is set by reading: the file stops before its end, and what it held
+	// beyond that is missing here.
+	Cut bool `json:"-"`
 }
 
 // Ended tells whether the run came to its end and said so.

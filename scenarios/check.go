@@ -3,10 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"meshsim.dev/meshsim/scenarios/budget"
 )
@@ -131,81 +128,6 @@ func before(need string) string {
 		return "install " + need
 	}
 	return need
-}
-
-// checkBudget refuses a budget on data that the scenario cannot produce.
-func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen course) {
-	if i := slices.IndexFunc(s.Spec.Budgets, func(o budget.Budget) bool { return o.Text == b.Text }); r.budgets[i] != at {
-		r.fail(at, "budget %q is given twice", b.Text)
-	}
-	r.checkBudgetPhases(s, b, at)
-	switch b.Subject {
-	case budget.FailedRequests, budget.Availability, budget.EndToEnd:
-		if len(s.Judged()) == 0 && len(b.Phases) == 0 {
-			r.fail(at, "budget %q: no phase is judged", b.Text)
-		}
-	case budget.AddedLatency:
-		r.wantStep(b, at, seen, addedLatency)
-		if b.Per != "hop" {
-			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
-		}
-	case budget.InjectedPods:
-		r.wantStep(b, at, seen, "mesh")
-		r.wantMeshInTheEnd(b, at, seen)
-	case budget.MTLSCalls:
-		r.wantStep(b, at, seen, "mesh")
-		r.checkMTLSPhases(s, b, at, seen)
-	case budget.PlaintextAccepted:
-		r.wantStep(b, at, seen, plaintextAfterEnforce)
-	case budget.IssuerCertificate:
-		r.wantStep(b, at, seen, "issuer")
-		r.wantMeshInTheEnd(b, at, seen)
-	case budget.VaultUnsealed:
-		r.wantStep(b, at, seen, vaultRestarted)
-	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
-		if !s.Spec.Traffic.Sends("order") {
-			r.fail(at, "budget %q: the %s has no order traffic", b.Text, s.Spec.Traffic.source())
-		}
-	}
-}
-
-func (r *reader) wantStep(b budget.Budget, at *yaml.Node, seen course, need string) {
-	if len(seen.done[need]) == 0 {
-		r.fail(at, "budget %q: nothing measures it, the scenario has no step %s", b.Text, before(need))
-	}
-}
-
-// wantMeshInTheEnd refuses a budget on what is looked at when all is done.
-func (r *reader) wantMeshInTheEnd(b budget.Budget, at *yaml.Node, seen course) {
-	if len(seen.done["mesh"]) > 0 && !seen.there["mesh"] {
-		r.fail(at, "budget %q: it is measured in the end, and uninstall-mesh has taken the mesh away by then", b.Text)
-	}
-}
-
-func (r *reader) checkBudgetPhases(s *Scenario, b budget.Budget, at *yaml.Node) {
-	for _, name := range b.Phases {
-		i := slices.IndexFunc(s.Spec.Phases, func(p Phase) bool { return p.Name == name.Name })
-		switch {
-		case i < 0:
-			r.failIn(at, name.Column, "budget %q: there is no phase %q; there are: %s", b.Text, name.Name, strings.Join(phaseNames(s), ", "))
-		case b.OnRequests() && !s.Spec.Phases[i].Judged:
-			r.failIn(at, name.Column, "budget %q: phase %q is not judged", b.Text, name.Name)
-		}
-	}
-}
-
-// checkMTLSPhases refuses to count encrypted calls where there is no mesh.
-func (r *reader) checkMTLSPhases(s *Scenario, b budget.Budget, at *yaml.Node, seen course) {
-	for _, name := range b.Phases {
-		i := slices.IndexFunc(s.Spec.Phases, func(p Phase) bool { return p.Name == name.Name })
-		switch installed := seen.done["mesh"]; {
-		case i < 0 || len(installed) == 0 || seen.meshed[i]:
-		case i < installed[0]:
-			r.failIn(at, name.Column, "budget %q: phase %q comes before install mesh", b.Text, name.Name)
-		default:
-			r.failIn(at, name.Column, "budget %q: phase %q comes after uninstall-mesh", b.Text, name.Name)
-		}
-	}
 }
 
 func phaseNames(s *Scenario) []string {

@@ -33,7 +33,7 @@ spec:
   phases:
   - name: baseline
   - name: stack
-    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, inject, enforce, probe-plaintext, measure-added-latency, restart-vault]
+    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, measure-added-latency, restart-vault]
   - {name: warm, judged: false, until: {atLeast: 5s}}
   budgets:
   - BUDGET
@@ -228,6 +228,12 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"plaintext calls accepted = 0":                   "no step probe-plaintext after enforce",
 		"issuer certificate lasts 90d, renewed 7d early": "no step install issuer",
 		"vault unsealed by itself":                       "no step restart-vault",
+		"vault sealed < 60s":                             "no step install vault",
+		"vault secrets rotated every 30d":                "no step move-secrets",
+		"proxy memory < 50MiB":                           "no step install mesh",
+		"proxy certificates chained = 100%":              "no step install mesh",
+		"unauthorised calls admitted = 0":                "no step enforce",
+		"failed requests = 0 during step enforce":        "the scenario has no steps",
 		"failed requests = 0 in soak":                    `there is no phase "soak"; there are: baseline`,
 	}
 	for text, want := range budgets {
@@ -241,16 +247,32 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		})
 	}
 	for text, want := range map[string]string{
-		"added latency p99 < 10ms per request":               "measures per hop only",
-		"failed requests = 0 in warm":                        `phase "warm" is not judged`,
-		"mtls calls = 100% in baseline":                      `phase "baseline" comes before install mesh`,
-		"availability >= 99.95%\n  - availability >= 99.95%": "is given twice",
+		"added latency p99 < 10ms per request":                       "measures per hop only",
+		"failed requests = 0 in warm":                                `phase "warm" is not judged`,
+		"mtls calls = 100% in baseline":                              `phase "baseline" comes before install mesh`,
+		"availability >= 99.95%\n  - availability >= 99.95%":         "is given twice",
+		"failed requests = 0 in baselin":                             `did you mean "baseline"?`,
+		"failed requests = 0 during step install":                    "there are 4 steps install: say which, as install:option or install#2",
+		"failed requests = 0 during step install:linkerd":            `no step install has "linkerd" among its options`,
+		"failed requests = 0 during step install#5":                  "there is no step install#5: there are 4",
+		"failed requests = 0 during step injekt":                     `there is no step "injekt"`,
+		"failed requests = 0 from step enforce to step install:mesh": "its window ends before it begins",
+		"failed requests = 0 of route ordr":                          `there is no route "ordr"; there are: browse`,
+		"failed requests = 0 of service payment-gatway":              `did you mean "payment-gateway"?`,
+		"failed requests = 0 of status five":                         "a status should be HTTP's or gRPC's number",
 	} {
 		t.Run(text, func(t *testing.T) {
 			problems := problemsOf(t, strings.Replace(full, "BUDGET", text, 1))
 			require.Len(t, problems, 1)
 			require.Contains(t, problems[0].Message, want)
 		})
+	}
+	for _, fine := range []string{
+		"failed requests = 0 for 30s after step install:mesh", "restarts = 0 from end of step install#2 to step enforce",
+		"recovery within 30s after begin of step restart-vault", "recovery within 30s after event node:not-ready",
+		"failed calls = 0 of service payment-gateway and caller order-processing", "promql 'up' = 1",
+	} {
+		require.Empty(t, problemsOf(t, strings.Replace(full, "BUDGET", fine, 1)), fine)
 	}
 	noOrders := strings.Replace(full, "  phases:", "  traffic: {mix: {browse: 1}}\n  phases:", 1)
 	problems := problemsOf(t, strings.Replace(noOrders, "BUDGET", "orders lost or doubled = 0", 1))
@@ -345,12 +367,39 @@ func TestExplainSaysRatesStepsAndBudgetsInNarrowLines(t *testing.T) {
 	for _, want := range []string{
 		"A launch day of 5000 requests (an ordinary one has 1000) is replayed in 3m20s",
 		"432 times the real rate", "soak      yes     6000      6000    10000       50.0",
-		"enforce: await-authenticated for 3m20s", "availability >= 99.95%", "6000 requests without a failure show it",
+		"enforce: await-authenticated for 3m20s", "availability >= 99.95%", "evidence: requests.jsonl\n",
+		"needs: 6000 requests without a failure in each of baseline, stack, inject, enforce,", "at least 6000 are planned",
+		"needs: 1000 triples, and a difference of plain against plain below 10ms; 3000 are",
 	} {
 		require.Contains(t, b.String(), want)
 	}
 	for line := range strings.Lines(b.String()) {
 		require.LessOrEqual(t, len(line), 101, line)
+	}
+}
+
+func TestExplainSaysWhetherThePlannedTrafficIsEnough(t *testing.T) {
+	for text, want := range map[string]string{
+		"failed requests = 0 of route order in soak":                  "6000 requests without a failure in soak; only 480 are planned for certain",
+		"failed requests = 0 shown to 99% of route order in soak":     "300 requests without a failure in soak; at least 480 are planned",
+		"availability >= 99.9% in soak":                               "3000 requests without a failure in soak; at least 6000 are planned",
+		"rejected requests <= 5% of service order-processing in soak": "60 requests in soak; at least 480 are planned",
+		"end-to-end p99 < 100ms of version v2 in soak":                "368 requests in soak; how many of these are planned is not known",
+		"failed calls = 0 of caller order-processing in soak":         "6000 calls without a failure in soak; how many of these are planned is not known",
+		"requests >= 7000 in soak":                                    "7000 requests in soak; only 6000 are planned for certain",
+		"availability >= 99.9% for 30s after step restart-vault":      "3000 requests without a failure; only 750 are planned for certain",
+		"availability >= 99.9% during step enforce":                   "how many come is not known beforehand",
+		"availability >= 99.9% from phase inject to phase soak":       "3000 requests without a failure; at least 18500 are planned",
+		"recovery within 30s after begin of step restart-vault":       "30 requests in 10 s without a failure; at least 250 are planned",
+		"added latency p99.9 < 10ms per hop":                          "10000 triples, and a difference of plain against plain below 10ms; 3000 are planned in verify, so it stays inconclusive",
+	} {
+		raw, err := shipped.ReadFile("mtls-rollout.yaml")
+		require.NoError(t, err)
+		s, err := Parse("x.yaml", append(raw, []byte("  - "+text+"\n")...))
+		require.NoError(t, err, text)
+		needs := s.needs(s.Spec.Budgets[len(s.Spec.Budgets)-1], s.Plan())
+		require.Len(t, needs, 1, text)
+		require.Contains(t, needs[0], want)
 	}
 }
 

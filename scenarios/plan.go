@@ -118,10 +118,7 @@ func (s *Scenario) Explain(w io.Writer) error {
 	s.explainOverrides(&b)
 	b.WriteString("\nBudgets\n")
 	for _, one := range s.Spec.Budgets {
-		fmt.Fprintf(&b, "  %s\n", one.Text)
-		for _, line := range wrap(one.Explain(s.Judged()), 88) {
-			fmt.Fprintf(&b, "      %s\n", line)
-		}
+		s.explainBudget(&b, one, plan)
 	}
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(&b, "\nwarning: %s", warning)

@@ -86,6 +86,7 @@ const (
 	addedLatency   = "measure-added-latency"
 	plaintextTried = "probe-plaintext"
 	vaultRestarted = "restart-vault"
+	secretsMoved   = "move-secrets"
 )
 
 var (
@@ -104,7 +105,7 @@ var stepKinds = []stepKind{
 		needs: func(o any) []string { return componentNeeds[o.(*Install).Component] },
 		gives: func(o any) []string { return []string{o.(*Install).Component} },
 	},
-	{name: "move-secrets", read: none[MoveSecrets]("move-secrets"), needs: always("vault"), gives: always()},
+	{name: "move-secrets", read: none[MoveSecrets]("move-secrets"), needs: always("vault"), gives: always(secretsMoved)},
 	{name: "inject", read: readInject, needs: always("mesh"), gives: always(injected)},
 	{name: "await-authenticated", read: readAwait, needs: always("mesh", injected), gives: always()},
 	{name: "enforce", read: readEnforce, needs: always("mesh", injected), gives: always(enforced)},

@@ -91,6 +91,12 @@ func (c *Client) PodGet(ctx context.Context, namespace, pod, path string) ([]byt
 	return c.proxyGet(ctx, "pods", namespace, pod, path, nil)
 }
 
+// KubeletSummary asks a node's kubelet what its containers use, through the API
+// server's proxy.
+func (c *Client) KubeletSummary(ctx context.Context, node string) ([]byte, error) {
+	return c.proxyGet(ctx, "nodes", "", node, "/stats/summary", nil)
+}
+
 func (c *Client) proxyGet(ctx context.Context, resource, namespace, name, path string, query url.Values) ([]byte, error) {
 	req := c.Clientset.CoreV1().RESTClient().Get().
 		Namespace(namespace).Resource(resource).Name(name).SubResource("proxy").Suffix(path)

@@ -37,8 +37,10 @@ const (
 	linkerdCRDs         = "linkerd-crds"
 	linkerdControlPlane = "linkerd-control-plane"
 	webhookCASecret     = "linkerd-webhook-ca"
-	proxyContainer      = "linkerd-proxy"
 )
+
+// ProxyContainer is the container of a meshed pod that is the proxy.
+const ProxyContainer = "linkerd-proxy"
 
 // meshWebhook is an admission webhook of the mesh with its TLS certificate.
 type meshWebhook struct {
@@ -234,7 +236,7 @@ func probePod() *unstructured.Unstructured {
 
 // Meshed tells whether the pod runs a mesh proxy.
 func Meshed(pod *corev1.Pod) bool {
-	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == proxyContainer })
+	return slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == ProxyContainer })
 }
 
 func hasProxy(pod *unstructured.Unstructured) error {
@@ -243,7 +245,7 @@ func hasProxy(pod *unstructured.Unstructured) error {
 		return err
 	}
 	for _, c := range containers {
-		if c, ok := c.(map[string]any); ok && c["name"] == proxyContainer {
+		if c, ok := c.(map[string]any); ok && c["name"] == ProxyContainer {
 			return nil
 		}
 	}

@@ -34,7 +34,7 @@ func (s *measureAddedLatency) Execute(ctx context.Context) error {
 	}
 	task.Done(fmt.Sprintf("%d triples", len(got.Meshed)))
 	return s.env.Record.Probe(results.ProbeAddedLatency, results.AddedLatency{
-		PayloadBytes: got.PayloadBytes, PerHop: true,
+		PayloadBytes: got.PayloadBytes, PerHop: true, Planned: s.options.Triples,
 		Samples: results.AddedLatencySample{Plain: got.Plain, Meshed: got.Meshed, PlainAgain: got.PlainAgain},
 	})
 }

@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -11,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -18,17 +18,7 @@ import (
 // KMS seal, with nobody typing a key.
 type restartVault struct{ env *Env }
 
-const (
-	vaultNamespace = "vault"
-	vaultPod       = "vault-0"
-	unsealPatience = 3 * time.Minute
-)
-
-type sealStatus struct {
-	Type        string `json:"type"`
-	Initialized bool   `json:"initialized"`
-	Sealed      bool   `json:"sealed"`
-}
+const unsealPatience = 3 * time.Minute
 
 func (s *restartVault) Execute(ctx context.Context) error {
 	task := s.env.Progress.Start("restart Vault")
@@ -47,12 +37,12 @@ func (s *restartVault) Execute(ctx context.Context) error {
 }
 
 func (s *restartVault) restart(ctx context.Context) (results.VaultUnseal, error) {
-	pods := s.env.Kube.Clientset.CoreV1().Pods(vaultNamespace)
-	old, err := pods.Get(ctx, vaultPod, metav1.GetOptions{})
+	pods := s.env.Kube.Clientset.CoreV1().Pods(probes.VaultNamespace)
+	old, err := pods.Get(ctx, probes.VaultPod, metav1.GetOptions{})
 	if err != nil {
 		return results.VaultUnseal{}, fmt.Errorf("find Vault's pod: %w", err)
 	}
-	if err := pods.Delete(ctx, vaultPod, metav1.DeleteOptions{}); err != nil {
+	if err := pods.Delete(ctx, probes.VaultPod, metav1.DeleteOptions{}); err != nil {
 		return results.VaultUnseal{}, fmt.Errorf("delete Vault's pod: %w", err)
 	}
 	start, keys := time.Now(), false // this step holds no unseal key at all
@@ -76,21 +66,14 @@ func (s *restartVault) restart(ctx context.Context) (results.VaultUnseal, error)
 }
 
 // newStatus asks the pod that took the old one's place for its seal.
-func (s *restartVault) newStatus(ctx context.Context, oldUID string) (sealStatus, error) {
-	var status sealStatus
-	pod, err := s.env.Kube.Clientset.CoreV1().Pods(vaultNamespace).Get(ctx, vaultPod, metav1.GetOptions{})
+func (s *restartVault) newStatus(ctx context.Context, oldUID string) (probes.SealStatus, error) {
+	var status probes.SealStatus
+	pod, err := s.env.Kube.Clientset.CoreV1().Pods(probes.VaultNamespace).Get(ctx, probes.VaultPod, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || (err == nil && string(pod.UID) == oldUID) {
 		return status, errors.New("the new pod is not there yet")
 	}
 	if err != nil {
 		return status, err
 	}
-	raw, err := s.env.Kube.PodGet(ctx, vaultNamespace, "https:"+vaultPod+":8200", "/v1/sys/seal-status")
-	if err != nil {
-		return status, err
-	}
-	if err := json.Unmarshal(raw, &status); err != nil {
-		return status, fmt.Errorf("read Vault's seal status: %w", err)
-	}
-	return status, nil
+	return probes.AskSeal(ctx, s.env.Kube)
 }

@@ -108,7 +108,7 @@ func judgeGRPC(service string, err error, trailer metadata.MD) judgement {
 		return j
 	}
 	j.Error = clip(s.Message())
-	if isBusinessCode(s.Code()) && j.Pod != "" {
+	if IsBusinessCode(s.Code()) && j.Pod != "" {
 		j.Outcome = results.Rejected
 		return j
 	}
@@ -119,7 +119,9 @@ func judgeGRPC(service string, err error, trailer metadata.MD) judgement {
 	return j
 }
 
-func isBusinessCode(code codes.Code) bool {
+// IsBusinessCode tells whether a code is a business answer: sold out, declined,
+// not found.
+func IsBusinessCode(code codes.Code) bool {
 	switch code {
 	case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition:
 		return true
@@ -151,11 +153,11 @@ func grpcClass(s *status.Status, answered bool) string {
 			}
 		}
 	}
-	return "grpc-" + codeName(s.Code())
+	return "grpc-" + CodeName(s.Code())
 }
 
-// codeName is the code as protocols write it: NOT_FOUND.
-func codeName(c codes.Code) string {
+// CodeName is the code as protocols write it: NOT_FOUND.
+func CodeName(c codes.Code) string {
 	names := [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
 		"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}

@@ -25,7 +25,15 @@ func (e *evaluation) addedLatency(b budget.Budget) []finding {
 		case seen.PerHop != (b.Per == "hop"):
 			all = append(all, missing(p.Phase, "it was not measured per %s", b.Per))
 		default:
-			all = append(all, judgeAdded(b, p.Phase, seen.Samples, e.run.Seed))
+			f := judgeAdded(b, p.Phase, seen.Samples, e.run.Seed, resamples)
+			if lacks := seen.Planned - len(seen.Samples.Meshed); lacks > 0 {
+				f.verdict = results.Inconclusive
+				f.measured += fmt.Sprintf("; %s of the %s triples planned are missing", count(int64(lacks)), count(int64(seen.Planned)))
+			}
+			if seen.Agent != "" {
+				f.measured = seen.Agent + ": " + f.measured
+			}
+			all = append(all, f)
 		}
 	}
 	if len(all) == 0 {
@@ -34,12 +42,8 @@ func (e *evaluation) addedLatency(b budget.Budget) []finding {
 	return all
 }
 
-// tailSamples is how many samples must lie beyond a percentile before its
-// bootstrap interval means anything.
-const tailSamples = 10
-
 // judgeAdded compares a percentile of the meshed twin with the plain one's.
-func judgeAdded(b budget.Budget, phase string, s results.AddedLatencySample, seed uint64) finding {
+func judgeAdded(b budget.Budget, phase string, s results.AddedLatencySample, seed uint64, resamples int) finding {
 	n := len(s.Plain)
 	if n == 0 || len(s.Meshed) != n || len(s.PlainAgain) != n {
 		return missing(phase, "%d plain, %d meshed and %d second plain samples are no triples", n, len(s.Meshed), len(s.PlainAgain))
@@ -47,11 +51,11 @@ func judgeAdded(b budget.Budget, phase string, s results.AddedLatencySample, see
 	if slices.Min(slices.Concat(s.Plain, s.Meshed, s.PlainAgain)) < 0 {
 		return missing(phase, "a sample is below zero")
 	}
-	if needed := int(math.Ceil(tailSamples/min(b.Quantile, 1-b.Quantile) - 1e-6)); n < needed {
+	if needed := budget.TriplesNeeded(b.Quantile); n < needed {
 		return missing(phase, "%s triples, %s needs %s", count(int64(n)), quantileName(b.Quantile), count(int64(needed)))
 	}
-	added := bootstrap(s.Plain, s.Meshed, b.Quantile, seed)
-	same := bootstrap(s.Plain, s.PlainAgain, b.Quantile, seed+1)
+	added := bootstrap(s.Plain, s.Meshed, b.Quantile, seed, resamples)
+	same := bootstrap(s.Plain, s.PlainAgain, b.Quantile, seed+1, resamples)
 	limit := ms(b.Duration)
 	f := finding{phase: phase, verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s over %s triples; plain against plain %s",
 		quantileName(b.Quantile), added, count(int64(n)), same)}
@@ -84,31 +88,42 @@ func signed(v float64) string {
 	return "−" + millis(-v)
 }
 
+// resamples is how many lists each interval is read from.
 const resamples = 2000
 
 // bootstrap returns Q(b) − Q(a) and its percentile interval over resampled
-// pairs: index i of both lists was measured at the same time, so pairs are
-// drawn, not single samples. The same seed gives the same interval.
-func bootstrap(a, b []float64, q float64, seed uint64) difference {
+// blocks of pairs. Index i of both lists was measured at the same time, so pairs
+// are drawn, not single samples; neighbours may be alike, so they are drawn
+// together, as many as are. The same seed gives the same interval.
+func bootstrap(a, b []float64, q float64, seed uint64, resamples int) difference {
 	n := len(a)
 	rank := nearestRank(int64(n), q)
 	orderA, orderB := ascending(a), ascending(b)
+	atA, atB := a[orderA[rank-1]], b[orderB[rank-1]]
+	together := blockLength(a, b, atA, atB)
 	draw := rand.New(rand.NewPCG(seed, 0x6d657368))
 	times := make([]uint16, n) // how often each pair was drawn
 	all := make([]float64, resamples)
 	for i := range all {
 		clear(times)
-		for range n {
-			times[draw.IntN(n)]++
+		for left := n; left > 0; {
+			at := draw.IntN(n)
+			for range min(together, left) {
+				times[at]++
+				if at++; at == n {
+					at = 0 // the list's end is next to its begin
+				}
+			}
+			left -= together
 		}
 		all[i] = drawn(b, orderB, times, rank) - drawn(a, orderA, times, rank)
 	}
 	slices.Sort(all)
 	tail := (1 - confidence) / 2
 	return difference{
-		value: b[orderB[rank-1]] - a[orderA[rank-1]],
-		lo:    all[nearestRank(resamples, tail)-1],
-		hi:    all[nearestRank(resamples, 1-tail)-1],
+		value: atB - atA,
+		lo:    all[nearestRank(int64(resamples), tail)-1],
+		hi:    all[nearestRank(int64(resamples), 1-tail)-1],
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/results"
-	"meshsim.dev/meshsim/scenarios/budget"
 )
 
 // twins makes n triples of exponential latencies around 1 ms; the meshed twin
@@ -84,13 +83,13 @@ func TestEveryMeasurementOfTheTwinsIsJudgedByItself(t *testing.T) {
 
 func TestABootstrapIsRepeatableAndHoldsTheDifference(t *testing.T) {
 	s := twins(2000, 3, 0, 5).Samples
-	first := bootstrap(s.Plain, s.Meshed, 0.5, 7)
-	require.Equal(t, first, bootstrap(s.Plain, s.Meshed, 0.5, 7))
+	first := bootstrap(s.Plain, s.Meshed, 0.5, 7, resamples)
+	require.Equal(t, first, bootstrap(s.Plain, s.Meshed, 0.5, 7, resamples))
 	require.InDelta(t, 3, first.value, 0.1)
 	require.Less(t, first.lo, first.value)
 	require.Greater(t, first.hi, first.value)
 	require.Less(t, first.hi-first.lo, 0.2)
-	same := bootstrap(s.Plain, s.Plain, 0.99, 7)
+	same := bootstrap(s.Plain, s.Plain, 0.99, 7, resamples)
 	require.Equal(t, difference{}, same, "a twin does not differ from itself, whatever is drawn")
 }
 
@@ -102,19 +101,4 @@ func TestADrawnRankIsThatOfTheRepeatedList(t *testing.T) {
 	for rank, want := range map[int64]float64{1: 20, 2: 20, 3: 30} {
 		require.Equal(t, want, drawn(v, order, times, rank), "rank %d", rank)
 	}
-}
-
-// Of many measurements whose true difference is the budget itself, at most 5 %
-// may pass and at most 5 % may fail: 2.5 % each by construction, and noise.
-func TestWrongVerdictsOnAddedLatencyAreRare(t *testing.T) {
-	b, err := budget.Parse("added latency p90 < 2ms per hop")
-	require.NoError(t, err)
-	const runs = 120
-	got := map[results.Judgement]int{}
-	for i := range runs {
-		got[judgeAdded(b, "", twins(100, 2, 0, uint64(i)).Samples, 1).verdict]++
-	}
-	require.LessOrEqual(t, got[results.Pass], runs/20+3, "%v", got)
-	require.LessOrEqual(t, got[results.Fail], runs/20+3, "%v", got)
-	require.GreaterOrEqual(t, got[results.Inconclusive], runs*85/100, "%v", got)
 }

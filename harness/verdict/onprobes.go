@@ -2,8 +2,10 @@ package verdict
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"meshsim.dev/meshsim/results"
@@ -167,6 +169,7 @@ func (e *evaluation) issuerCertificate(b budget.Budget) finding {
 		return missing("", "probe %s left its record incomplete", results.ProbeIssuer)
 	}
 	life, lead := seen.NotAfter.Sub(seen.NotBefore), seen.NotAfter.Sub(seen.RenewalTime)
+	key := cmp.Or(b.Key, budget.Keys()[0])
 	f := finding{verdict: results.Pass, measured: fmt.Sprintf("lasts %s, is renewed %s early, %s %s", days(life), days(lead), seen.KeyAlgorithm, seen.Curve)}
 	for _, check := range []struct {
 		holds bool
@@ -176,7 +179,7 @@ func (e *evaluation) issuerCertificate(b budget.Budget) finding {
 		{near(lead, b.Lead), "should be renewed " + budget.Days(b.Lead) + " early"},
 		{near(time.Duration(seen.RenewBeforeSeconds)*time.Second, b.Lead), fmt.Sprintf("asks to be renewed %s early", days(time.Duration(seen.RenewBeforeSeconds)*time.Second))},
 		{*seen.IsCA, "is no CA"},
-		{seen.KeyAlgorithm == "ECDSA" && seen.Curve == "P-256", "should be ECDSA P-256"},
+		{keyOf(seen) == key, "should be " + keyWords[key]},
 		{*seen.ChainsToAnchor, "does not chain to the trust anchor"},
 	} {
 		if !check.holds {
@@ -188,6 +191,22 @@ func (e *evaluation) issuerCertificate(b budget.Budget) finding {
 		f.measured += ", a CA below the trust anchor"
 	}
 	return f
+}
+
+// keyWords names the keys of package budget as certificates do.
+var keyWords = map[string]string{
+	"ecdsa-p256": "ECDSA P-256", "ecdsa-p384": "ECDSA P-384", "rsa-2048": "RSA 2048", "rsa-4096": "RSA 4096", "ed25519": "Ed25519",
+}
+
+// keyOf names an issuer's key as budgets do. Of an RSA key the record holds the
+// size where a curve would be.
+func keyOf(i results.Issuer) string {
+	for key, words := range keyWords {
+		if strings.TrimSpace(i.KeyAlgorithm+" "+i.Curve) == words {
+			return key
+		}
+	}
+	return ""
 }
 
 func near(got, want time.Duration) bool { return (got - want).Abs() <= certificateTolerance }
@@ -251,7 +270,7 @@ func (e *evaluation) ledger(b budget.Budget) finding {
 	sent := int64(len(e.tally.orders))
 	switch {
 	case int64(len(bad)) > b.Count:
-		f.verdict, f.evidence = results.Fail, firstOf(bad, 10)
+		f.verdict, f.evidence, f.firm = results.Fail, firstOf(bad, 10), true
 		f.measured += ": " + listed(bad, maxNamed)
 	case seen.Acknowledged <= 0:
 		return missing("", "no acknowledged order was looked up")

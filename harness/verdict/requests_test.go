@@ -65,9 +65,18 @@ func TestBudgetsOnRequests(t *testing.T) {
 		"with that many requests it is shown": {
 			"availability >= 99.95%", func(s *story) { s.served("soak", 9486).first(1, failWith("eof")) }, results.Pass,
 			"99.9894 % of 9,486 served (95 % sure: at least 99.95 %)"},
-		"more failures than the budget allows are a fail": {
-			"availability >= 99.95%", func(s *story) { s.served("soak", 6000).first(4, failWith("eof")) }, results.Fail,
-			"99.9333 % of 6,000 served (95 % sure: at least 99.8475 %)"},
+		"more failures than the budget allows, and yet not more than by chance, are inconclusive": {
+			"availability >= 99.95%", func(s *story) { s.served("soak", 6000).each(1500, failWith("eof")) }, results.Inconclusive,
+			"99.9333 % of 6,000 served (95 % sure: at least 99.8475 %); 18,305 requests would show it with this many failures"},
+		"failures in one burst prove less": {
+			"availability >= 99.95%", func(s *story) { s.served("soak", 6000).first(4, failWith("eof")) }, results.Inconclusive,
+			"99.9333 % of 6,000 served (95 % sure: at least 99.6571 %); 18,305 requests would show it with this many failures"},
+		"more than by chance are a fail": {
+			"availability >= 99.95%", func(s *story) { s.served("soak", 6000).each(857, failWith("eof")) }, results.Fail,
+			"99.8666 % of 6,000 served (95 % sure: at least 99.7595 %)"},
+		"in one burst as well: what was seen counts in full": {
+			"availability >= 99.95%", func(s *story) { s.served("soak", 6000).first(7, failWith("eof")) }, results.Fail,
+			"99.8833 % of 6,000 served (95 % sure: at least 99.3937 %)"},
 		"failures that the missing requests could still make up for are inconclusive": {
 			"availability >= 99.95%", func(s *story) { s.served("soak", 500).first(1, failWith("eof")) }, results.Inconclusive,
 			"99.8 % of 500 served (95 % sure: at least 99.0547 %); 5,500 more requests are needed"},
@@ -118,7 +127,7 @@ func TestBudgetsOnRequests(t *testing.T) {
 			"p50 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending"},
 		"a percentile beyond what the requests can show is inconclusive": {
 			"end-to-end p99.99 < 100ms", func(s *story) { s.served("soak", 6000) }, results.Inconclusive,
-			"p99.99 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending; too few requests for an upper end"},
+			"p99.99 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending; 30,887 more requests are needed"},
 		"what takes longer than a minute counts as a minute": {
 			"end-to-end p50 < 100ms", func(s *story) { s.served("soak", 6000).each(1, slow(time.Hour)) }, results.Fail,
 			"p50 60000 ms (95 %: 60000 to 60000 ms), 60000 ms from sending"},

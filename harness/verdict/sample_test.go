@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"meshsim.dev/meshsim/harness/verdict/internal/synthetic"
+	"meshsim.dev/meshsim/harness/verdict/synthetic"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/results/report"
 )

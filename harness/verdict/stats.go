@@ -6,29 +6,44 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"gonum.org/v1/gonum/mathext"
+
+	"meshsim.dev/meshsim/scenarios/budget"
 )
 
 // confidence of every interval and bound that is stated.
-const confidence = 0.95
+const confidence = budget.Confidence
 
 // failureBound returns the largest share of failures that is compatible with
 // failed of n, at 95 % confidence: the upper end of the one-sided
-// Clopper-Pearson interval, exact for the binomial.
-func failureBound(failed, n int64) float64 {
+// Clopper-Pearson interval, exact for the binomial. Both may be fractions,
+// where dependent requests count for fewer independent ones.
+func failureBound(failed, n float64) float64 {
 	if n <= 0 || failed >= n {
 		return 1
 	}
 	if failed == 0 {
-		return 1 - math.Pow(1-confidence, 1/float64(n))
+		return -math.Expm1(math.Log(1-confidence) / n)
 	}
-	// P(X <= failed | p) falls with p; find where it reaches 1 - confidence.
-	return bisect(func(p float64) bool { return binomialCDF(failed, n, p) > 1-confidence })
+	return bisect(func(p float64) bool { return mathext.RegIncBeta(failed+1, n-failed, p) < confidence })
+}
+
+// failureFloor returns the smallest share of failures that is compatible with
+// failed of n, at 95 % confidence: the lower end of the one-sided interval.
+func failureFloor(failed, n float64) float64 {
+	switch {
+	case n <= 0 || failed <= 0:
+		return 0
+	case failed >= n:
+		return math.Pow(1-confidence, 1/n)
+	}
+	return bisect(func(p float64) bool { return mathext.RegIncBeta(failed, n-failed+1, p) < 1-confidence })
 }
 
 // bisect returns where, between 0 and 1, below turns from true to false.
 func bisect(below func(float64) bool) float64 {
 	lo, hi := 0.0, 1.0
-	for range 100 {
+	for range 60 {
 		mid := (lo + hi) / 2
 		if below(mid) {
 			lo = mid
@@ -47,53 +62,7 @@ func binomialCDF(k, n int64, p float64) float64 {
 	case k >= n:
 		return 1
 	}
-	return incompleteBeta(1-p, float64(n-k), float64(k+1))
-}
-
-// incompleteBeta returns the regularised incomplete beta function I_x(a, b), by
-// its continued fraction.
-func incompleteBeta(x, a, b float64) float64 {
-	if x <= 0 {
-		return 0
-	}
-	if x >= 1 {
-		return 1
-	}
-	if x > (a+1)/(a+b+2) { // the fraction converges fast on the other side only
-		return 1 - incompleteBeta(1-x, b, a)
-	}
-	la, _ := math.Lgamma(a)
-	lb, _ := math.Lgamma(b)
-	lab, _ := math.Lgamma(a + b)
-	front := math.Exp(lab - la - lb + a*math.Log(x) + b*math.Log1p(-x))
-	return front * betaFraction(x, a, b) / a
-}
-
-// betaFraction evaluates the continued fraction by Lentz's method.
-func betaFraction(x, a, b float64) float64 {
-	const tiny, enough = 1e-300, 1e-15
-	guard := func(v float64) float64 {
-		if math.Abs(v) < tiny {
-			return tiny
-		}
-		return v
-	}
-	c, d := 1.0, 1/guard(1-(a+b)*x/(a+1))
-	f := d
-	for i := 1; i < 100_000; i++ {
-		m := float64(i)
-		even := m * (b - m) * x / ((a + 2*m - 1) * (a + 2*m))
-		d, c = 1/guard(1+even*d), guard(1+even/c)
-		f *= d * c
-		odd := -(a + m) * (a + b + m) * x / ((a + 2*m) * (a + 2*m + 1))
-		d, c = 1/guard(1+odd*d), guard(1+odd/c)
-		step := d * c
-		f *= step
-		if math.Abs(step-1) < enough {
-			break
-		}
-	}
-	return f
+	return mathext.RegIncBeta(float64(n-k), float64(k+1), 1-p)
 }
 
 // quantileRanks returns the ranks (from 1) of the order statistics that hold
@@ -143,16 +112,23 @@ func (l latencies) atRank(rank int64) time.Duration {
 	return min(time.Duration(l.h.ValueAtPercentile(100*float64(rank)/float64(n)))*time.Microsecond, longest)
 }
 
-// interval returns the q-quantile's 95 % interval; bounded is false when too
-// few samples leave it without an upper end.
-func (l latencies) interval(q float64) (lo, hi time.Duration, bounded bool) {
+// interval returns the q-quantile's 95 % interval where the samples count for
+// one in so many independent ones; bounded is false when too few leave it
+// without an upper end.
+func (l latencies) interval(q, dispersion float64) (lo, hi time.Duration, bounded bool) {
 	n := l.h.TotalCount()
 	if n == 0 {
 		return 0, 0, false
 	}
-	from, to := quantileRanks(n, q)
-	if to > n {
-		return l.atRank(from), l.atRank(n), false
+	alone := max(int64(float64(n)/max(dispersion, 1)), 1)
+	from, to := quantileRanks(alone, q)
+	bounded = to <= alone
+	scale := float64(n) / float64(alone)
+	rank := func(r int64) time.Duration {
+		return l.atRank(min(max(int64(math.Round(float64(r)*scale)), 1), n))
 	}
-	return l.atRank(from), l.atRank(to), true
+	if dispersion <= 1 {
+		rank = func(r int64) time.Duration { return l.atRank(min(r, n)) }
+	}
+	return rank(from), rank(to), bounded
 }

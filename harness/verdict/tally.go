@@ -21,14 +21,14 @@ type tally struct {
 	byRoute  map[string]*routeTally
 	orders   map[uint64]struct{} // hashes of the ids of acknowledged orders
 	timeline *timeline
+
+	chosen [][]*selection // by budget, where it is not about whole phases
+	ways   *journeys      // nil where no budget needs it
 }
 
 type phaseTally struct {
 	figures results.PhaseFigures
-	classes map[string]int64 // failures by class
-	samples []string         // a few failures in words
-	waited  latencies        // from the scheduled instant
-	sent    latencies        // from the instant of sending
+	*cell
 }
 
 type routeTally struct {
@@ -42,10 +42,10 @@ const (
 	maxNames  = 64 // phases or routes that a damaged record can make up
 )
 
-func newTally(run results.Run, budgets []budget.Budget, events []results.Event) *tally {
+func newTally(run results.Run, budgets []budget.Budget, marks marks) *tally {
 	t := &tally{
 		run: run, byName: map[string]*phaseTally{}, byRoute: map[string]*routeTally{},
-		orders: map[uint64]struct{}{}, timeline: newTimeline(),
+		orders: map[uint64]struct{}{}, timeline: newTimeline(), chosen: make([][]*selection, len(budgets)),
 	}
 	for _, p := range run.Phases {
 		tallied := t.addPhase(p.Name)
@@ -53,7 +53,7 @@ func newTally(run results.Run, budgets []budget.Budget, events []results.Event) 
 			tallied.figures.Needed = budget.Needed(budgets, p.Name)
 		}
 	}
-	for _, e := range events {
+	for _, e := range marks.events {
 		p := t.byName[e.Name]
 		if p == nil {
 			continue
@@ -65,14 +65,43 @@ func newTally(run results.Run, budgets []budget.Budget, events []results.Event) 
 			p.figures.EndMs = e.At / int64(time.Millisecond)
 		}
 	}
+	for i, b := range budgets {
+		t.chosen[i] = choose(run, b, marks)
+		if len(t.chosen[i]) > 0 && b.OnHops() {
+			t.ways = newJourneys()
+		}
+	}
 	return t
 }
 
-func (t *tally) addPhase(name string) *phaseTally {
-	p := &phaseTally{
-		figures: results.PhaseFigures{Name: name}, classes: map[string]int64{},
-		waited: newLatencies(digits), sent: newLatencies(digits),
+// choose makes the selections that a budget needs: none where it is about all
+// requests of whole phases, whose own tallies do.
+func choose(run results.Run, b budget.Budget, marks marks) []*selection {
+	from, to := whole()
+	switch {
+	case b.Subject == budget.Recovery:
+		return []*selection{newSelection(b, "", from, to)}
+	case !b.OnRequests() || b.Plain():
+		return nil
+	case b.Window != nil:
+		from, to, why := marks.window(*b.Window)
+		if why != "" {
+			return nil
+		}
+		return []*selection{newSelection(b, "", from, to)}
 	}
+	var all []*selection
+	for _, name := range phasesOf(run, b) {
+		all = append(all, newSelection(b, name, from, to))
+	}
+	return all
+}
+
+// of returns the selections of a budget.
+func (t *tally) of(i int) []*selection { return t.chosen[i] }
+
+func (t *tally) addPhase(name string) *phaseTally {
+	p := &phaseTally{figures: results.PhaseFigures{Name: name}, cell: newCell()}
 	t.phases = append(t.phases, p)
 	t.byName[name] = p
 	return p
@@ -106,31 +135,26 @@ func (t *tally) route(name string) *routeTally {
 
 func (t *tally) add(r *results.Request) {
 	t.total.Total++
-	p := t.phaseOf(r.Phase)
+	late := r.Outcome != results.Undispatched && r.Lag() > int64(t.run.Traffic.MaxLate)
+	t.phaseOf(r.Phase).add(r, late)
+	t.addToChosen(r, late)
 	if r.Outcome == results.Undispatched {
 		t.total.Undispatched++
-		p.figures.Undispatched++
 		return
 	}
 	route := t.route(r.Route)
-	p.figures.Requests++
 	route.figures.Requests++
-	p.waited.add(r.Latency())
-	p.sent.add(r.Done - r.Sent)
 	route.waited.add(r.Latency())
 	t.timeline.add(r)
-	if r.Lag() > int64(t.run.Traffic.MaxLate) {
+	if late {
 		t.total.Late++
-		p.figures.Late++
 	}
 	switch r.Outcome {
 	case results.Rejected:
 		t.total.Rejected++
 	case results.Failed:
 		t.total.Failed++
-		p.figures.Failed++
 		route.figures.Failed++
-		p.fail(r)
 	case results.OK:
 		if r.OrderID != "" {
 			t.orders[hash(r.OrderID)] = struct{}{}
@@ -138,12 +162,15 @@ func (t *tally) add(r *results.Request) {
 	}
 }
 
-func (p *phaseTally) fail(r *results.Request) {
-	if _, known := p.classes[r.Class]; known || len(p.classes) < maxNames {
-		p.classes[r.Class]++
+func (t *tally) addToChosen(r *results.Request, late bool) {
+	var way *journey
+	if t.ways != nil {
+		way = t.ways.tell(r)
 	}
-	if len(p.samples) < maxSample {
-		p.samples = append(p.samples, quote(r))
+	for _, selections := range t.chosen {
+		for _, s := range selections {
+			s.add(r, way, late)
+		}
 	}
 }
 
@@ -160,6 +187,7 @@ func (t *tally) phaseFigures() []results.PhaseFigures {
 	all := make([]results.PhaseFigures, 0, len(t.phases))
 	for _, p := range t.phases {
 		f := p.figures
+		f.Requests, f.Failed, f.Late, f.Undispatched = p.n, p.failed, p.late, p.undispatched
 		f.P50Ms, f.P99Ms, f.MaxMs = ms(p.waited.quantile(0.5)), ms(p.waited.quantile(0.99)), ms(p.waited.quantile(1))
 		f.SentP50Ms, f.SentP99Ms = ms(p.sent.quantile(0.5)), ms(p.sent.quantile(0.99))
 		all = append(all, f)
@@ -178,15 +206,6 @@ func (t *tally) routeFigures() []results.RouteFigures {
 		return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Name, b.Name))
 	})
 	return all
-}
-
-// lateShare returns the share of the phase's requests that left late or never.
-func (p *phaseTally) lateShare() float64 {
-	scheduled := p.figures.Requests + p.figures.Undispatched
-	if scheduled == 0 {
-		return 0
-	}
-	return float64(p.figures.Late+p.figures.Undispatched) / float64(scheduled)
 }
 
 // quote says in a line what happened to one failed request.

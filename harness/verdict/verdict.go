@@ -36,8 +36,8 @@ func Evaluate(f *results.Folder) (results.Verdict, error) {
 	if err != nil {
 		return results.Verdict{}, damaged(err)
 	}
-	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events}
-	e.tally = newTally(run, budgets, events)
+	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events, marks: newMarks(events)}
+	e.tally = newTally(run, budgets, e.marks)
 	e.causes = newAttribution(run, events, probes)
 	requestsRead, err := f.EachRequest(func(r results.Request) error {
 		e.tally.add(&r)
@@ -49,7 +49,7 @@ func Evaluate(f *results.Folder) (results.Verdict, error) {
 	if err != nil {
 		return results.Verdict{}, damaged(err)
 	}
-	e.gaps = gaps(run, requestsRead, eventsRead, probesRead)
+	e.gaps, e.torn = gaps(run, requestsRead, eventsRead, probesRead)
 	return e.verdict(), nil
 }
 
@@ -70,9 +70,8 @@ func parseBudgets(run results.Run) ([]budget.Budget, error) {
 }
 
 // gaps says what is missing from the record as a whole. With any gap, no budget
-// passes.
-func gaps(run results.Run, requests, events, probes results.Read) []string {
-	var missing []string
+// passes. torn tells that lines are lost which were there once.
+func gaps(run results.Run, requests, events, probes results.Read) (missing []string, torn bool) {
 	switch {
 	case run.Error != "":
 		missing = append(missing, "the run ended early: "+run.Error)
@@ -80,6 +79,10 @@ func gaps(run results.Run, requests, events, probes results.Read) []string {
 		missing = append(missing, "the run was interrupted")
 	case !run.Ended():
 		missing = append(missing, "the run was cut off: its record has no end")
+	}
+	if run.Cut {
+		torn = true
+		missing = append(missing, results.RunFile+" stops before its end")
 	}
 	for _, file := range []struct {
 		name     string
@@ -90,13 +93,15 @@ func gaps(run results.Run, requests, events, probes results.Read) []string {
 		{results.EventsFile, events, run.Recorded.Events},
 		{results.ProbesFile, probes, run.Recorded.Probes},
 	} {
-		if lost := file.recorded - file.read.Lines; lost > 0 {
+		lost := file.recorded - file.read.Lines
+		torn = torn || lost > 0 || file.read.Cut
+		if lost > 0 {
 			missing = append(missing, fmt.Sprintf("%s has lost %s of its lines", file.name, count(lost)))
 		} else if file.read.Cut {
 			missing = append(missing, file.name+" stops in the middle of a line")
 		}
 	}
-	return missing
+	return missing, torn
 }
 
 // evaluation is one run being judged.
@@ -105,9 +110,11 @@ type evaluation struct {
 	budgets []budget.Budget
 	probes  []results.Probe
 	events  []results.Event
+	marks   marks
 	tally   *tally
 	causes  *attribution
 	gaps    []string
+	torn    bool // lines are lost that were there once
 }
 
 func (e *evaluation) verdict() results.Verdict {
@@ -117,8 +124,8 @@ func (e *evaluation) verdict() results.Verdict {
 		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(),
 		Reasons: append([]string{}, e.gaps...), Routes: e.tally.routeFigures(), Timeline: e.tally.timeline.figures(),
 	}
-	for _, b := range e.budgets {
-		v.Budgets = append(v.Budgets, e.judge(b)...)
+	for i, b := range e.budgets {
+		v.Budgets = append(v.Budgets, e.judge(b, i)...)
 	}
 	if len(v.Budgets) == 0 {
 		v.Reasons = append(v.Reasons, "no budget was set")
@@ -153,17 +160,21 @@ type finding struct {
 	verdict  results.Judgement
 	measured string
 	evidence []string
+	// firm tells of a fail that nothing which is not in the record could mend: one
+	// failure too many is one too many.
+	firm bool
 }
 
 func missing(phase, format string, args ...any) finding {
 	return finding{phase: phase, verdict: results.Inconclusive, measured: fmt.Sprintf(format, args...)}
 }
 
-// judge judges one budget, in each of its phases where it has some.
-func (e *evaluation) judge(b budget.Budget) []results.BudgetVerdict {
+// judge judges one budget, in each of its phases where it has some. With gaps in
+// the record nothing passes; where lines are lost, only a firm fail stands.
+func (e *evaluation) judge(b budget.Budget, i int) []results.BudgetVerdict {
 	var rows []results.BudgetVerdict
-	for _, f := range e.findings(b) {
-		if f.verdict == results.Pass && len(e.gaps) > 0 {
+	for _, f := range e.findings(b, i) {
+		if f.verdict == results.Pass && len(e.gaps) > 0 || f.verdict == results.Fail && e.torn && !f.firm {
 			f.verdict = results.Inconclusive
 			f.measured = "so far " + f.measured + "; the record is not whole"
 		}
@@ -174,71 +185,69 @@ func (e *evaluation) judge(b budget.Budget) []results.BudgetVerdict {
 	return rows
 }
 
-func (e *evaluation) findings(b budget.Budget) []finding {
+func (e *evaluation) findings(b budget.Budget, i int) []finding {
 	if b.OnRequests() {
-		return e.onRequests(b)
+		return e.onRequests(b, i)
 	}
 	switch b.Subject {
+	case budget.Recovery:
+		return []finding{e.withMissing(e.recovery(b, i))}
 	case budget.AddedLatency:
 		return e.addedLatency(b)
-	case budget.InjectedPods:
-		return []finding{e.injectedPods(b)}
 	case budget.MTLSCalls:
 		return e.mtlsCalls(b)
-	case budget.PlaintextAccepted:
-		return []finding{e.plaintextAccepted(b)}
-	case budget.IssuerCertificate:
-		return []finding{e.issuerCertificate(b)}
-	case budget.VaultUnsealed:
-		return []finding{e.vaultUnsealed(b)}
-	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
-		// an order of which nothing came back may be lost as well as not
-		return []finding{e.withMissing(e.ledger(b))}
-	default:
-		return []finding{missing("", "nothing here can judge it")}
+	case budget.ProxyMemory, budget.ProxyCPU:
+		return e.atEnds(b, e.proxyResources)
+	case budget.PromQL:
+		return e.atEnds(b, e.answers)
+	case budget.Restarts, budget.OOMKills:
+		return e.inWindows(b, e.restarts)
+	case budget.EncryptedFlows, budget.PlaintextFlows, budget.Canaries:
+		return e.inWindows(b, e.wire)
+	case budget.VaultSealed:
+		return e.inWindows(b, e.vaultSealed)
 	}
+	return []finding{e.onRun(b)}
+}
+
+// onRun judges a budget that has one finding.
+func (e *evaluation) onRun(b budget.Budget) finding {
+	switch b.Subject {
+	case budget.InjectedPods:
+		return e.injectedPods(b)
+	case budget.PlaintextAccepted:
+		return e.plaintextAccepted(b)
+	case budget.IssuerCertificate:
+		return e.issuerCertificate(b)
+	case budget.CertificatesExpired:
+		return e.certificatesExpired(b)
+	case budget.CertificatesLast, budget.CertificatesChained, budget.CertificatesNamed, budget.CertificatesRenewed, budget.CertificatesKeyed:
+		return e.certificates(b)
+	case budget.Admitted, budget.Refused, budget.DenialsCounted, budget.DenialsAlerted:
+		return e.authorisation(b)
+	case budget.VaultUnsealed:
+		return e.vaultUnsealed(b)
+	case budget.VaultRotated:
+		return e.vaultRotated(b)
+	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
+		// An order of which nothing came back may be lost as well as not.
+		return e.withMissing(e.ledger(b))
+	}
+	return missing("", "nothing here can judge it")
 }
 
 // phasesOf returns the phases that a budget on requests is judged in.
-func (e *evaluation) phasesOf(b budget.Budget) []string {
-	var names []string
-	for _, p := range b.Phases {
-		names = append(names, p.Name)
-	}
+func phasesOf(run results.Run, b budget.Budget) []string {
+	names := b.PhaseNames()
 	if len(names) > 0 {
 		return names
 	}
-	for _, p := range e.run.Phases {
+	for _, p := range run.Phases {
 		if p.Judged {
 			names = append(names, p.Name)
 		}
 	}
 	return names
-}
-
-// onRequests judges a budget on requests phase by phase.
-func (e *evaluation) onRequests(b budget.Budget) []finding {
-	var all []finding
-	for _, name := range e.phasesOf(b) {
-		p := e.tally.phase(name)
-		switch {
-		case p == nil || p.figures.Requests == 0:
-			all = append(all, missing(name, "no request was recorded in this phase"))
-		case b.Subject == budget.FailedRequests:
-			all = append(all, failedRequests(b, p))
-		case b.Subject == budget.Availability:
-			all = append(all, availability(b, p))
-		default:
-			all = append(all, e.endToEnd(b, p))
-		}
-	}
-	if len(all) == 0 {
-		all = append(all, missing("", "no phase was judged"))
-	}
-	for i := range all {
-		all[i] = e.withMissing(all[i])
-	}
-	return all
 }
 
 // lastProbe decodes the last observation of a name that keep accepts.

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/harness/verdict/internal/synthetic"
+	"meshsim.dev/meshsim/harness/verdict/synthetic"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -136,25 +136,6 @@ func TestWhatWasSeenBeforeACutStays(t *testing.T) {
 	s = newStory("failed requests = 0").served("soak", 6000)
 	s.run.Interrupted = true
 	require.Equal(t, "so far 0 of 6,000 failed; the record is not whole", s.judge(t).Budgets[0].Measured)
-}
-
-func TestARunCutAtAnyByteIsJudgedAndNeverPasses(t *testing.T) {
-	s := newStory("failed requests = 0", "availability >= 50%").served("soak", 8)
-	s.event(0, results.PhaseBegin, "soak").probe("injection", results.Injection{Pods: 1, Injected: 1})
-	f := s.write(t)
-	v, err := Evaluate(f)
-	require.NoError(t, err)
-	require.Equal(t, results.Pass, v.Verdict, "whole, it passes")
-	for _, name := range []string{results.RequestsFile, results.EventsFile, results.ProbesFile} {
-		raw := read(t, f, name)
-		for size := 0; size < len(raw); size += 3 {
-			write(t, f, name, raw[:size])
-			v, err := Evaluate(f)
-			require.NoError(t, err, "%s cut at %d", name, size)
-			require.Equal(t, results.Inconclusive, v.Verdict, "%s cut at %d", name, size)
-		}
-		write(t, f, name, raw)
-	}
 }
 
 func TestADamagedRecordIsAnErrorThatNamesItsPlace(t *testing.T) {

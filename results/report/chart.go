@@ -171,7 +171,7 @@ func (c *chart) latency(d Data, x func(int64) float64) {
 func latencyLimit(rows []results.BudgetVerdict) float64 {
 	for _, r := range rows {
 		b, err := budget.Parse(r.Text)
-		if err == nil && b.Subject == budget.EndToEnd && b.Quantile > 0.98 && b.Quantile < 0.995 {
+		if err == nil && b.Subject == budget.EndToEnd && b.Plain() && b.Quantile > 0.98 && b.Quantile < 0.995 {
 			return ms(b.Duration)
 		}
 	}

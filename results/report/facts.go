@@ -151,9 +151,9 @@ func offsets(byNode map[string]int64) string {
 var method = []string{
 	"Requests are sent open-loop at instants drawn beforehand from the seed; whether an answer has come does not matter. Latency runs from the scheduled instant, so a stall of the sender counts against the run; the figure timed from sending stands beside it.",
 	"A failure is a 5xx, a 403, a transport error or a timeout, counted at the client. A business answer (sold out, payment declined, not found) is none. Zero budgets count requests, not percentages.",
-	"Availability is shown at 95 % confidence by the exact binomial bound (Clopper-Pearson). Without a failure, 3 divided by the share that may fail is enough: 6,000 requests for 99.95 %. A fail is what was seen; a pass is what was shown; all else is inconclusive.",
-	"Percentiles come from HdrHistograms (1 µs to 60 s, three digits) of all requests, failed ones included; histograms are merged, percentiles never averaged. A percentile passes when its whole 95 % interval is within the budget and fails when all of it is outside.",
-	"Added latency is the difference of a percentile between a meshed and a plain twin, called in turns at the same time, with a bootstrap interval over whole triples. The difference of plain against plain is the noise; where it reaches the budget there is no verdict.",
+	"Availability and other shares are judged by exact binomial bounds (Clopper-Pearson), one-sided at 95 %. Without a failure, 3 divided by the share that may fail is enough: 6,000 requests for 99.95 %. A pass is what was shown, a fail what was seen beyond doubt; all else is inconclusive.",
+	"Percentiles come from HdrHistograms (1 µs to 60 s, three digits) of all requests, failed ones included; histograms are merged, percentiles never averaged. A percentile passes when its whole 95 % interval is within the budget and fails when all of it is outside; where neighbouring requests are alike, they count for fewer.",
+	"Added latency is the difference of a percentile between a meshed and a plain twin, called in turns at the same time, with a bootstrap interval over blocks of whole triples. The difference of plain against plain is the noise; where it reaches the budget there is no verdict.",
 	"Latency is inconclusive where more requests left late than the scenario allows. A run that was cut off or whose record has lost lines never passes.",
 	"A failure's cause is read from its hop and from what happened in the cluster around it. It says what was near, not what would have been otherwise; unknown is allowed and counted.",
 }

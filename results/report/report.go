@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios/budget"
 )
 
 // Data is one judged run.
@@ -117,8 +118,7 @@ func (d Data) headline() string {
 	of := func(j results.Judgement) (names []string) {
 		for _, g := range groups {
 			if g.Verdict == j {
-				text, _, _ := strings.Cut(g.Text, " in ") // the phases stand in the table
-				names = append(names, text)
+				names = append(names, withoutPhases(g.Text)) // they stand in the table
 			}
 		}
 		return names
@@ -146,6 +146,15 @@ func (d Data) headline() string {
 		}
 		return strings.TrimSpace(text)
 	}
+}
+
+// withoutPhases is a budget's line up to the phases that it names.
+func withoutPhases(line string) string {
+	b, err := budget.Parse(line)
+	if err != nil || len(b.Phases) == 0 {
+		return line
+	}
+	return strings.TrimSuffix(strings.TrimSpace(string([]rune(line)[:b.Phases[0].Column-1])), " in")
 }
 
 func sentence(n int, one, many, all string) string {

@@ -333,3 +333,15 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	require.Equal(t, 2, d.Leaves.Proxies)
 	require.NoError(t, f.Close())
 }
+
+func TestABudgetIsNamedWithoutItsPhases(t *testing.T) {
+	for line, want := range map[string]string{
+		"failed requests = 0 in stack, inject":     "failed requests = 0",
+		"canaries in plaintext = 0":                "canaries in plaintext = 0",
+		"canaries in plaintext = 0 in soak":        "canaries in plaintext = 0",
+		"promql 'a in b' = 0":                      "promql 'a in b' = 0",
+		"what an older meshsim understood in soak": "what an older meshsim understood in soak",
+	} {
+		require.Equal(t, want, withoutPhases(line))
+	}
+}

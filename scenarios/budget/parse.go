@@ -2,67 +2,13 @@ package budget
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 )
-
-// rule is one line of the grammar. A new kind of budget is a new rule.
-type rule struct {
-	subject Subject
-	// parse reads what follows the subject's words, without the phases.
-	parse  func(*parser, *Budget)
-	phases bool
-}
-
-var rules = []rule{
-	{FailedRequests, counted, true},
-	{Availability, available, true},
-	{EndToEnd, func(p *parser, b *Budget) { b.Quantile = p.quantile(); p.limit(b) }, true},
-	{AddedLatency, func(p *parser, b *Budget) {
-		b.Quantile = p.quantile()
-		p.limit(b)
-		p.word("per")
-		b.Per = p.oneOf("hop", "request")
-	}, false},
-	{InjectedPods, covered, false},
-	{MTLSCalls, covered, true},
-	{PlaintextAccepted, counted, false},
-	{IssuerCertificate, func(p *parser, b *Budget) {
-		b.Op, b.Duration = Equal, p.duration()
-		p.word(",")
-		p.word("renewed")
-		b.Lead = p.duration()
-		p.word("early")
-	}, false},
-	{VaultUnsealed, func(p *parser, b *Budget) {
-		if p.next().text == "within" {
-			p.take()
-			b.Op, b.Duration = AtMost, p.duration()
-		}
-	}, false},
-	{OrdersLost, counted, false},
-	{ItemsOversold, counted, false},
-	{PaymentsUnmatched, counted, false},
-}
-
-func counted(p *parser, b *Budget) { b.Op, b.Count = p.op(Equal, AtMost), p.count() }
-
-func covered(p *parser, b *Budget) { b.Op, b.Ratio = p.op(Equal, AtLeast), p.ratio() }
-
-func available(p *parser, b *Budget) {
-	b.Op = p.op(AtLeast)
-	column := p.next().column
-	b.Ratio = p.ratio()
-	if b.Ratio >= 1 {
-		p.fail(column, "no number of requests shows 100 %; write failed requests = 0")
-	}
-	if b.Ratio <= 0 {
-		p.fail(column, "an availability of 0 % says nothing")
-	}
-}
 
 // Parse reads one budget. Its errors are *Error.
 func Parse(text string) (Budget, error) {
@@ -73,15 +19,15 @@ func Parse(text string) (Budget, error) {
 	}
 	r, ok := p.subject()
 	if !ok {
-		return Budget{}, &Error{p.tokens[0].column, fmt.Sprintf("no budget begins with %q; one begins with: %s",
-			p.beginning(), strings.Join(subjects(), ", "))}
+		return Budget{}, &Error{p.tokens[0].column, unknownSubject(p.beginning())}
 	}
 	b.Subject = r.subject
 	r.parse(p, &b)
-	if p.err == nil && r.phases && p.next().text == "in" {
+	if p.err == nil && len(r.filter) > 0 && p.next().text == "of" {
 		p.take()
-		b.Phases = p.phases()
+		b.Filter = p.filter(r.filter)
 	}
+	p.scope(&b, r.on)
 	if rest := p.next(); p.err == nil && rest.text != "" {
 		p.fail(rest.column, fmt.Sprintf("%q is more than a budget on %q has", rest.text, b.Subject))
 	}
@@ -91,20 +37,37 @@ func Parse(text string) (Budget, error) {
 	return b, nil
 }
 
-func subjects() []string {
-	names := make([]string, len(rules))
-	for i, r := range rules {
-		names[i] = string(r.subject)
+// unknownSubject says what was hardly meant otherwise, else what there is.
+func unknownSubject(beginning string) string {
+	text := fmt.Sprintf("no budget begins with %q", beginning)
+	var names []string
+	for _, r := range rules {
+		names = append(names, string(r.subject))
 	}
-	return names
+	written := strings.Fields(beginning)
+	best, bestAt := "", math.MaxInt
+	for _, name := range names {
+		n := min(len(strings.Fields(name)), len(written))
+		if near, at := nearest(strings.Join(written[:n], " "), []string{name}); near != "" && at < bestAt {
+			best, bestAt = near, at
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("%s; did you mean %q?", text, best)
+	}
+	return text + "; one begins with: " + strings.Join(names, ", ")
 }
 
+// token is a word, an operator, a comma or a text in quotes. An empty one that
+// is not quoted ends the line.
 type token struct {
 	text   string
 	column int
+	quoted bool
+	open   bool // its quotes are not closed
 }
 
-// split cuts text into words, operators and commas; an empty token ends them.
+// split cuts text into tokens.
 func split(text string) []token {
 	var tokens []token
 	runes := []rune(text)
@@ -120,17 +83,29 @@ func split(text string) []token {
 			for i < len(runes) && isOp(runes[i]) {
 				i++
 			}
+		case isQuote(runes[i]):
+			end := slices.Index(runes[i+1:], runes[i])
+			if end < 0 {
+				tokens = append(tokens, token{string(runes[start+1:]), start + 1, true, true})
+				i = len(runes)
+				continue
+			}
+			tokens = append(tokens, token{string(runes[start+1 : start+1+end]), start + 1, true, false})
+			i += end + 2
+			continue
 		default:
 			for i < len(runes) && !unicode.IsSpace(runes[i]) && runes[i] != ',' && !isOp(runes[i]) {
 				i++
 			}
 		}
-		tokens = append(tokens, token{string(runes[start:i]), start + 1})
+		tokens = append(tokens, token{text: string(runes[start:i]), column: start + 1})
 	}
-	return append(tokens, token{"", len([]rune(strings.TrimRightFunc(text, unicode.IsSpace))) + 1})
+	return append(tokens, token{column: len([]rune(strings.TrimRightFunc(text, unicode.IsSpace))) + 1})
 }
 
 func isOp(r rune) bool { return r == '<' || r == '>' || r == '=' || r == '!' }
+
+func isQuote(r rune) bool { return r == '"' || r == '\'' || r == '`' }
 
 // parser walks over tokens and keeps the first error; after it, nothing that it
 // returns counts.
@@ -150,38 +125,41 @@ func (p *parser) next() token { return p.tokens[p.at] }
 
 func (p *parser) take() token {
 	t := p.tokens[p.at]
-	if t.text != "" {
+	if p.at < len(p.tokens)-1 {
 		p.at++
 	}
 	return t
 }
 
-// want takes the next token; it fails with what was wanted unless ok.
-func (p *parser) want(what string, ok func(string) bool) string {
+// want takes the next token; it fails with what was wanted unless ok, and with
+// the nearest of the words that would have been.
+func (p *parser) want(what string, ok func(string) bool, words ...string) string {
 	t := p.take()
-	if ok(t.text) {
+	switch {
+	case !t.quoted && ok(t.text):
 		return t.text
-	}
-	if t.text == "" {
+	case t.text == "" && !t.quoted:
 		p.fail(t.column, "here is missing "+what)
-	} else {
-		p.fail(t.column, fmt.Sprintf("%q should be %s", t.text, what))
+	default:
+		p.fail(t.column, fmt.Sprintf("%q should be %s%s", t.text, what, didYouMean(t.text, words)))
 	}
 	return ""
 }
 
 func (p *parser) subject() (rule, bool) {
+	var found rule
+	longest := 0
 	for _, r := range rules {
 		words := strings.Fields(string(r.subject))
-		if len(p.tokens) <= len(words) {
+		if len(p.tokens) <= len(words) || len(words) <= longest {
 			continue
 		}
-		if slices.EqualFunc(p.tokens[:len(words)], words, func(t token, w string) bool { return t.text == w }) {
-			p.at = len(words)
-			return r, true
+		if slices.EqualFunc(p.tokens[:len(words)], words, func(t token, w string) bool { return t.text == w && !t.quoted }) {
+			found, longest = r, len(words)
 		}
 	}
-	return rule{}, false
+	p.at = longest
+	return found, longest > 0
 }
 
 // beginning returns the words before the first operator, to be shown.
@@ -197,11 +175,15 @@ func (p *parser) beginning() string {
 }
 
 func (p *parser) word(word string) {
-	p.want(strconv.Quote(word), func(s string) bool { return s == word })
+	p.want(strconv.Quote(word), func(s string) bool { return s == word }, word)
 }
 
 func (p *parser) oneOf(words ...string) string {
-	return p.want(strings.Join(words, " or "), func(s string) bool { return slices.Contains(words, s) })
+	what := strings.Join(words, " or ")
+	if n := len(words); n > 2 {
+		what = strings.Join(words[:n-1], ", ") + " or " + words[n-1]
+	}
+	return p.want(what, func(s string) bool { return slices.Contains(words, s) }, words...)
 }
 
 func (p *parser) op(allowed ...Op) Op {
@@ -236,6 +218,19 @@ func (p *parser) ratio() float64 {
 	return share
 }
 
+// number reads a sample's value, which may be below zero.
+func (p *parser) number() float64 {
+	var v float64
+	p.want("a number", func(s string) bool {
+		parsed, fine := decimal(strings.TrimPrefix(s, "-"))
+		if v = parsed; strings.HasPrefix(s, "-") {
+			v = -v
+		}
+		return fine && !math.IsInf(parsed, 0)
+	})
+	return v
+}
+
 func (p *parser) quantile() float64 {
 	var q float64
 	p.want("a percentile such as p99", func(s string) bool {
@@ -247,39 +242,74 @@ func (p *parser) quantile() float64 {
 	return q
 }
 
-var units = []struct {
+// unit is what a number with this suffix is multiplied by.
+type unit struct {
 	suffix string
-	unit   time.Duration
-}{ // us and ms before s
-	{"us", time.Microsecond}, {"ms", time.Millisecond}, {"s", time.Second},
-	{"m", time.Minute}, {"h", time.Hour}, {"d", 24 * time.Hour},
+	by     float64
 }
 
-func (p *parser) duration() time.Duration {
-	var d time.Duration
-	p.want("a duration such as 100ms or 7d", func(s string) bool {
-		for _, u := range units {
+var ( // a longer suffix stands before one that it ends in
+	units = []unit{
+		{"us", float64(time.Microsecond)}, {"ms", float64(time.Millisecond)}, {"s", float64(time.Second)},
+		{"m", float64(time.Minute)}, {"h", float64(time.Hour)}, {"d", 24 * float64(time.Hour)},
+	}
+	sizes = []unit{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1}}
+	cpus  = []unit{{"m", 0.001}, {"", 1}}
+)
+
+// quantity reads a number above zero with its unit.
+func (p *parser) quantity(what string, all []unit) float64 {
+	var v float64
+	p.want(what, func(s string) bool {
+		for _, u := range all {
 			if number, ok := strings.CutSuffix(s, u.suffix); ok {
 				parsed, fine := decimal(number)
-				d = time.Duration(parsed * float64(u.unit))
-				return fine && parsed*float64(u.unit) < float64(1<<62) && d > 0
+				v = parsed * u.by
+				return fine && v > 0 && v < float64(1<<62)
 			}
 		}
 		return false
 	})
+	return v
+}
+
+func (p *parser) duration() time.Duration {
+	column := p.next()
+	d := time.Duration(p.quantity("a duration such as 100ms or 7d", units))
+	if d == 0 {
+		p.fail(column.column, fmt.Sprintf("%q should be a duration such as 100ms or 7d", column.text))
+	}
 	return d
 }
 
-func (p *parser) phases() []Name {
+func (p *parser) bytes() int64   { return int64(p.quantity("a size such as 50MiB", sizes)) }
+func (p *parser) cores() float64 { return p.quantity("CPU cores such as 100m or 0.5", cpus) }
+
+func (p *parser) quoted(what string) string {
+	t := p.take()
+	switch {
+	case t.open:
+		p.fail(t.column, "this quote is not closed")
+	case !t.quoted && t.text == "":
+		p.fail(t.column, "here is missing "+what)
+	case !t.quoted:
+		p.fail(t.column, fmt.Sprintf("%q should be %s", t.text, what))
+	}
+	return t.text
+}
+
+// names reads one name or several.
+func (p *parser) names(what string) []Name {
 	var names []Name
 	for {
 		column := p.next().column
-		name := p.want("a phase's name", func(s string) bool { return s != "" && s != "," && !isOp([]rune(s)[0]) })
+		name := p.want(what, named)
 		if p.err != nil {
 			return nil
 		}
 		if slices.ContainsFunc(names, func(n Name) bool { return n.Name == name }) {
-			p.fail(column, fmt.Sprintf("phase %q is named twice", name))
+			kind := strings.TrimSuffix(strings.TrimPrefix(what, "a "), "'s name")
+			p.fail(column, fmt.Sprintf("%s %q is named twice", kind, name))
 		}
 		names = append(names, Name{name, column})
 		if p.next().text != "," {
@@ -287,6 +317,17 @@ func (p *parser) phases() []Name {
 		}
 		p.take()
 	}
+}
+
+// named tells whether s can be a name: of a phase, a route, a version, a pod.
+func named(s string) bool {
+	return s != "" && isWord(rune(s[0])) && !strings.ContainsFunc(s, func(r rune) bool {
+		return !isWord(r) && !strings.ContainsRune("-._", r)
+	})
+}
+
+func isWord(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 func digits(s string) bool {

@@ -19,6 +19,8 @@ type Options struct {
 	PerPhase int     // requests in each phase; default 6000
 	Rate     float64 // requests a second; default 55
 	Seed     uint64
+	Ways     bool     // requests tell their way through the shop
+	Budgets  []string // beside the scenario's own
 }
 
 // Note stands in every synthetic run.
@@ -45,9 +47,11 @@ func Write(root string, o Options) (*results.Folder, error) {
 	if err != nil {
 		return nil, err
 	}
+	run := describe(f.ID, s, started)
+	run.Budgets = append(run.Budgets, o.Budgets...)
 	g := &generator{
 		Options: o, scenario: s, folder: f, random: rand.New(rand.NewPCG(o.Seed, 1)),
-		run: describe(f.ID, s, started), dead: map[string]int64{},
+		run: run, dead: map[string]int64{},
 	}
 	if err := g.generate(); err != nil {
 		return nil, err
@@ -115,6 +119,7 @@ func (g *generator) event(kind, name, phase, detail string, fields map[string]st
 }
 
 func (g *generator) generate() error {
+	g.event(results.Watching, "prod-app, linkerd, vault, cert-manager", "", "", nil)
 	for _, p := range g.scenario.Spec.Phases {
 		g.event(results.PhaseBegin, p.Name, p.Name, "", nil)
 		begun, rate := g.now, g.Rate*p.Scale
@@ -174,7 +179,22 @@ func (g *generator) request(phase string) {
 		g.order(&r)
 	}
 	g.fate(&r, route)
+	if g.Ways {
+		g.tellWay(&r, route)
+	}
 	g.keep(g.folder.AddRequest(r))
+}
+
+// tellWay has the service that answered and two behind it tell their part.
+func (g *generator) tellWay(r *results.Request, route scenarios.Route) {
+	own := (r.Done - r.Sent) / 1000
+	code := ""
+	if r.Outcome == results.Failed {
+		code = "!14"
+	}
+	const pod = "~6d5f7c9b4-x7k2p@meshsim-worker2/v1"
+	r.Hops = fmt.Sprintf("%s:%d(inventory-management:%d:%d%s=%s:%d(postgres:%d:%d),customer-profile:%d:%d=%s:%d)",
+		pod, own, own/10, own/2, code, pod, own/3, own/20, own/5, own*6/10, own/4, pod, own/5)
 }
 
 func (g *generator) order(r *results.Request) {

@@ -1,0 +1,162 @@
+package verdict
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/results"
+)
+
+func TestBudgetsOnWhatWasMeasured(t *testing.T) {
+	start := time.Date(2026, 5, 4, 9, 0, 0, 0, time.UTC)
+	presented := func(change func(*results.Presented)) results.Identity {
+		good := results.Presented{Pod: "a", Identity: "x.id", Expected: "x.id", From: start, Until: start.Add(24 * time.Hour), Key: "ecdsa-p256", Chains: ptr(true), Renewed: ptr(true)}
+		other := good
+		other.Pod = "b"
+		if change != nil {
+			change(&other)
+		}
+		return results.Identity{Proxies: 2, Presented: []results.Presented{good, other}}
+	}
+	attempts := func(change func(*results.Attempt)) results.Authorisation {
+		may := results.Attempt{Caller: "order-processing", Callee: "payment-gateway", As: "own", Allowed: ptr(true), Got: results.GotIn}
+		mayNot := results.Attempt{Caller: "stranger", Callee: "payment-gateway", As: "foreign", Allowed: ptr(false), Got: results.GotOut, Counted: ptr(true), AlertedAfterMs: ptr(int64(90_000))}
+		change(&may)
+		change(&mayNot)
+		return results.Authorisation{Attempts: []results.Attempt{may, mayNot}}
+	}
+	untouched := func(*results.Attempt) {}
+	wire := func(change func(*results.Wire)) results.Wire {
+		w := results.Wire{From: 0, To: int64(time.Hour), Nodes: []string{"n1"}, Planted: 100, Flows: []results.Flow{
+			{Source: "a", Destination: "b", Port: 4143, Kind: "tls", Count: 40},
+			{Source: "b", Destination: "postgres", Port: 5432, Kind: "postgresql", Count: 5, Exempt: "the database is not meshed"},
+		}}
+		change(&w)
+		return w
+	}
+	plaintext := func(w *results.Wire) {
+		w.Flows = append(w.Flows, results.Flow{Source: "a", Destination: "c", Port: 9090, Kind: "http2", Count: 2})
+	}
+	seal := results.VaultSeal{From: int64(time.Second), To: int64(time.Minute), States: []results.SealChange{
+		{At: int64(time.Second), State: "unsealed"}, {At: int64(10 * time.Second), State: "silent"}, {At: int64(12 * time.Second), State: "sealed"}, {At: int64(15 * time.Second), State: "unsealed"}}}
+	proxies := results.ProxyResources{Phase: "soak", Proxies: []results.ProxyUsage{
+		{Pod: "a", Service: "product-catalog", MemoryBytes: 20 << 20, Cores: ptr(0.05)}, {Pod: "b", Service: "order-processing", MemoryBytes: 30 << 20, Cores: ptr(0.2)}}}
+	silent := proxies
+	silent.Silent = []string{"c"}
+	answer := func(values ...string) results.Answer {
+		a := results.Answer{Query: "sum(x)", Asked: "sum(x)", Phase: "soak"}
+		for i, v := range values {
+			a.Samples = append(a.Samples, results.Sample{Labels: map[string]string{"pod": fmt.Sprint(i)}, Value: v})
+		}
+		return a
+	}
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		budget   string
+		probe    string
+		data     any
+		verdict  results.Judgement
+		measured string
+	}{
+		"certificates that chain":      {"proxy certificates chained = 100%", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
+		"one that does not":            {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains, p.Why = ptr(false), "unknown authority" }), results.Fail, "1 of 2 proxies; b: it does not chain to the trust anchor: unknown authority"},
+		"half may do without":          {"proxy certificates chained >= 50%", "identity", presented(func(p *results.Presented) { p.Chains = ptr(false) }), results.Pass, "1 of 2 proxies"},
+		"one that was not looked at":   {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains = nil }), results.Inconclusive, "1 of 2 proxies; of 1 that is not known"},
+		"a proxy that presented none":  {"proxy certificates chained = 100%", "identity", results.Identity{Proxies: 3, Presented: presented(nil).Presented, Silent: []string{"c"}}, results.Inconclusive, "2 of 3 proxies; of 1 that is not known"},
+		"no proxies":                   {"proxy certificates chained = 100%", "identity", results.Identity{}, results.Inconclusive, "no proxy was seen"},
+		"another's identity":           {"proxy certificates identified = 100%", "identity", presented(func(p *results.Presented) { p.Identity = "y.id" }), results.Fail, `1 of 2 proxies; b: it says "y.id", its pod is "x.id"`},
+		"renewed":                      {"proxy certificates renewed = 100%", "identity", presented(func(p *results.Presented) { p.Renewed = ptr(false) }), results.Fail, "1 of 2 proxies; b: it was not seen to be renewed"},
+		"another key":                  {"proxy certificates keyed ecdsa-p256 = 100%", "identity", presented(func(p *results.Presented) { p.Key = "rsa-2048" }), results.Fail, "1 of 2 proxies; b: its key is rsa-2048"},
+		"lives long":                   {"proxy certificates last at most 24h", "identity", presented(func(p *results.Presented) { p.Until = start.Add(2 * day) }), results.Fail, "1 of 2 proxies; b: it lasts 2d"},
+		"lives short":                  {"proxy certificates last at most 24h", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
+		"none ended":                   {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4}, results.Pass, "0 of 4 have ended"},
+		"one ended":                    {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Expired: []string{"a"}}, results.Fail, "1 of 4 have ended: a"},
+		"one says nothing of its end":  {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Silent: []string{"a"}}, results.Inconclusive, "0 of 4 have ended; 1 proxy gave no figure"},
+		"nobody got in":                {"unauthorised calls admitted = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may not got in"},
+		"somebody got in":              {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotIn }), results.Fail, "1 of 1 that may not got in"},
+		"an attempt without an answer": {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotNoWord }), results.Inconclusive, "0 of 1 that may not got in; 1 has no clear answer"},
+		"who may is let in":            {"authorised calls refused = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may were refused"},
+		"who may is refused":           {"authorised calls refused = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotOut }), results.Fail, "1 of 1 that may were refused"},
+		"denials are counted":          {"denials counted = 100%", "authorisation", attempts(untouched), results.Pass, "1 of 1 show in the deny counters"},
+		"one is not":                   {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Counted = ptr(false) }), results.Fail, "0 of 1 show in the deny counters"},
+		"alerts in time":               {"denials alerted within 5m", "authorisation", attempts(untouched), results.Pass, "1 of 1 raised an alert in time, the slowest after 90.0 s"},
+		"alerts too late":              {"denials alerted within 1m", "authorisation", attempts(untouched), results.Fail, "0 of 1 raised an alert in time, the slowest after 90.0 s"},
+		"nobody looked for alerts":     {"denials alerted within 1m", "authorisation", attempts(func(a *results.Attempt) { a.AlertedAfterMs = nil }), results.Inconclusive, "0 of 1 raised an alert in time, the slowest after 0.0 s; 1 has no clear answer"},
+		"nothing attempted":            {"denials alerted within 1m", "authorisation", results.Authorisation{}, results.Inconclusive, "nothing of this was attempted"},
+		"no plaintext but the exempt":  {"plaintext flows = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 40 flows in plaintext"},
+		"plaintext":                    {"plaintext flows = 0", "wire", wire(plaintext), results.Fail, "2 of 42 flows in plaintext"},
+		"plaintext elsewhere":          {"plaintext flows = 0 of service b", "wire", wire(plaintext), results.Pass, "0 of 40 flows in plaintext"},
+		"packets were lost":            {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Dropped = 1 }), results.Inconclusive, "0 of 40 flows in plaintext; 1 packet was lost"},
+		"a node without a capture":     {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2"},
+		"a flow that tells nothing":    {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Flows[0].Kind = "unknown" }), results.Inconclusive, "0 of 40 flows in plaintext; 40 flows did not tell what they were"},
+		"a share of flows":             {"encrypted flows >= 90%", "wire", wire(plaintext), results.Pass, "40 of 42 flows encrypted"},
+		"too small a share":            {"encrypted flows >= 99%", "wire", wire(plaintext), results.Fail, "40 of 42 flows encrypted"},
+		"no flow at all":               {"encrypted flows >= 99%", "wire", results.Wire{To: 1}, results.Inconclusive, "0 of 0 flows encrypted; there was nothing to be seen"},
+		"no canary read":               {"canaries in plaintext = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 100 planted strings were read"},
+		"a canary read":                {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Found = 1 }), results.Fail, "1 of 100 planted strings were read"},
+		"no canary planted":            {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Planted = 0 }), results.Inconclusive, "0 of 0 planted strings were read; there was nothing to be seen"},
+		"vault sealed for a while":     {"vault sealed < 6s", "vault-seal", seal, results.Pass, "5.0 s sealed or silent of 59.0 s"},
+		"vault sealed for too long":    {"vault sealed < 5s", "vault-seal", seal, results.Fail, "5.0 s sealed or silent of 59.0 s"},
+		"vault never answered":         {"vault sealed < 5s", "vault-seal", results.VaultSeal{}, results.Inconclusive, "Vault was not asked for its seal"},
+		"secrets are replaced":         {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day, Every: 30 * day}}}, results.Pass, "the oldest of 1 secret is 1d old"},
+		"a secret that nothing renews": {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}}}, results.Fail, "the oldest of 1 secret is 1d old; a is replaced by nothing"},
+		"a secret that is too old":     {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
+		"a proxy's memory":             {"proxy memory < 50MiB", "proxy-resources", proxies, results.Pass, "at most 30.0 MiB, by b, of 2 proxies"},
+		"too much of it":               {"proxy memory < 25MiB", "proxy-resources", proxies, results.Fail, "at most 30.0 MiB, by b, of 2 proxies"},
+		"of one service":               {"proxy memory < 25MiB of service product-catalog in soak", "proxy-resources", proxies, results.Pass, "at most 20.0 MiB, by a, of 1 proxy"},
+		"a proxy without a figure":     {"proxy memory < 50MiB", "proxy-resources", silent, results.Inconclusive, "at most 30.0 MiB, by b, of 2 proxies; 1 has no figure"},
+		"a proxy's CPU":                {"proxy cpu <= 100m", "proxy-resources", proxies, results.Fail, "at most 200 m, by b, of 2 proxies"},
+		"an answer that holds":         {"promql 'sum(x)' < 5", "promql", answer("1", "4.5"), results.Pass, "4.5 of 2 samples"},
+		"an answer that does not":      {"promql 'sum(x)' < 5", "promql", answer("1", "5"), results.Fail, "5 of 2 samples"},
+		"an answer that is no number":  {"promql 'sum(x)' < 5", "promql", answer("1", "NaN"), results.Inconclusive, "1 of 2 samples; some are no numbers"},
+		"an answer that is infinite":   {"promql 'sum(x)' < 5", "promql", answer("+Inf"), results.Fail, "+Inf of 1 sample"},
+		"an answer without samples":    {"promql 'sum(x)' < 5", "promql", answer(), results.Inconclusive, "Prometheus had no sample"},
+		"another query's answer":       {"promql 'sum(y)' < 5", "promql", answer("1"), results.Inconclusive, "the query has no answer in the record"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			oneBudget(t, newQuietStory(c.budget).probe(c.probe, c.data), c.verdict, c.measured)
+		})
+	}
+	for _, budget := range []string{
+		"proxy certificates chained = 100%", "proxy certificates expired = 0", "unauthorised calls admitted = 0", "plaintext flows = 0", "vault sealed < 1s",
+		"vault secrets rotated every 30d", "proxy memory < 50MiB", "promql 'x' = 0", "restarts = 0",
+	} {
+		v := newQuietStory(budget).judge(t)
+		require.Equal(t, results.Inconclusive, v.Verdict, "%s without evidence", budget)
+	}
+}
+
+func TestRestartsAreCountedWhereSomebodyWatched(t *testing.T) {
+	told := func(budget string) *story {
+		return newQuietStory(budget).event(0, results.Watching, "prod-app").phaseOver(time.Minute).step("enforce", "", 10*time.Second, 20*time.Second).
+			pod(5*time.Second, "a-1", "product-catalog", results.StateRestarted).pod(15*time.Second, "b-1", "order-processing", results.StateOOMKilled)
+	}
+	for budget, want := range map[string]struct {
+		verdict  results.Judgement
+		measured string
+	}{
+		"restarts = 0":  {results.Fail, "2 restarts"},
+		"restarts <= 2": {results.Pass, "2 restarts"},
+		"oom kills = 0": {results.Fail, "1 kill for want of memory"},
+		"oom kills = 0 of service product-catalog":             {results.Pass, "0 kills for want of memory"},
+		"restarts = 0 during step enforce":                     {results.Fail, "1 restart"},
+		"restarts = 0 for 10s after step enforce":              {results.Pass, "0 restarts"},
+		"restarts = 0 for 2m after step enforce":               {results.Inconclusive, "0 restarts; the run ended before this window did"},
+		"restarts <= 2 in soak":                                {results.Pass, "2 restarts"},
+		"restarts = 0 of service x for 9s before step enforce": {results.Pass, "0 restarts"},
+	} {
+		t.Run(budget, func(t *testing.T) { oneBudget(t, told(budget), want.verdict, want.measured) })
+	}
+}
+
+func TestAnAgentThatMeasuredLessThanItShouldLeavesItOpen(t *testing.T) {
+	data := twins(1000, 1, 0, 1)
+	data.Planned, data.Agent = 1200, "twin-client"
+	v := newQuietStory("added latency p50 < 10ms per hop").probe(results.ProbeAddedLatency, data).judge(t)
+	require.Equal(t, results.Inconclusive, v.Budgets[0].Verdict)
+	require.Contains(t, v.Budgets[0].Measured, "; 200 of the 1,200 triples planned are missing")
+	require.Contains(t, v.Budgets[0].Measured, "twin-client: p50 +")
+}

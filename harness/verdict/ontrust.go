@@ -1,0 +1,203 @@
+package verdict
+
+import (
+	"fmt"
+	"time"
+
+	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios/budget"
+)
+
+// certificatesExpired judges what the proxies themselves say of their
+// certificates' end.
+func (e *evaluation) certificatesExpired(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.Leaves](e, results.ProbeLeaves, nil)
+	switch {
+	case why != "":
+		return missing("", "%s", why)
+	case seen.Proxies <= 0:
+		return missing("", "no proxy was seen")
+	}
+	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d have ended", len(seen.Expired), seen.Proxies)}
+	switch {
+	case int64(len(seen.Expired)) > b.Count:
+		f.verdict, f.evidence = results.Fail, firstOf(seen.Expired, 10)
+		f.measured += ": " + listed(seen.Expired, maxNamed)
+	case len(seen.Silent) > 0:
+		f.verdict, f.evidence = results.Inconclusive, firstOf(seen.Silent, 10)
+		f.measured += fmt.Sprintf("; %s no figure", plural(int64(len(seen.Silent)), "proxy gave", "proxies gave"))
+	}
+	return f
+}
+
+// certificates judges every proxy's certificate as it presents it.
+func (e *evaluation) certificates(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.Identity](e, results.ProbeIdentity, nil)
+	if why != "" {
+		return missing("", "%s", why)
+	}
+	total := int64(max(seen.Proxies, len(seen.Presented)))
+	if total == 0 {
+		return missing("", "no proxy was seen")
+	}
+	var good, unread int64
+	var evidence []string
+	for _, p := range seen.Presented {
+		known, holds, says := heldAgainst(b, p)
+		switch {
+		case !known:
+			unread++
+		case holds:
+			good++
+		default:
+			evidence = append(evidence, p.Pod+": "+says)
+		}
+	}
+	unread += total - int64(len(seen.Presented))
+	bad := total - good - unread
+	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10), measured: fmt.Sprintf("%s of %s", count(good), plural(total, "proxy", "proxies"))}
+	ratio := b.Ratio
+	if b.Subject == budget.CertificatesLast {
+		ratio = 1
+	}
+	switch {
+	case !reaches(total-bad, total, ratio):
+		f.verdict = results.Fail
+		f.measured += "; " + evidence[0]
+	case !reaches(good, total, ratio):
+		f.verdict = results.Inconclusive
+		f.measured += fmt.Sprintf("; of %s that is not known", count(unread))
+		f.evidence = append(f.evidence, firstOf(seen.Silent, 10)...)
+	}
+	return f
+}
+
+// heldAgainst holds one certificate against a budget.
+func heldAgainst(b budget.Budget, p results.Presented) (known, holds bool, says string) {
+	switch b.Subject {
+	case budget.CertificatesChained:
+		return p.Chains != nil, p.Chains != nil && *p.Chains, "it does not chain to the trust anchor: " + p.Why
+	case budget.CertificatesNamed:
+		return p.Expected != "", p.Identity == p.Expected, fmt.Sprintf("it says %q, its pod is %q", p.Identity, p.Expected)
+	case budget.CertificatesRenewed:
+		return p.Renewed != nil, p.Renewed != nil && *p.Renewed, "it was not seen to be renewed"
+	case budget.CertificatesKeyed:
+		return p.Key != "", p.Key == b.Key, "its key is " + p.Key
+	default:
+		life := p.Until.Sub(p.From)
+		return !p.From.IsZero() && !p.Until.IsZero(), life <= b.Duration, "it lasts " + days(life)
+	}
+}
+
+// authorisation holds who got in against who may.
+func (e *evaluation) authorisation(b budget.Budget) finding {
+	var of, bad, open int64
+	var evidence []string
+	slowest := int64(0)
+	probed := false
+	for _, p := range e.probes {
+		if p.Probe != results.ProbeAuthorisation {
+			continue
+		}
+		seen, why := decode[results.Authorisation](p)
+		if why != "" {
+			return missing("", "%s", why)
+		}
+		probed = true
+		for _, a := range seen.Attempts {
+			belongs, known, wrong, says := attempt(b, a)
+			if !belongs {
+				continue
+			}
+			of++
+			if a.AlertedAfterMs != nil {
+				slowest = max(slowest, *a.AlertedAfterMs)
+			}
+			switch {
+			case !known:
+				open++
+			case wrong:
+				bad++
+				evidence = append(evidence, fmt.Sprintf("%s as %s to %s: %s", a.Caller, a.As, a.Callee, says))
+			}
+		}
+	}
+	switch {
+	case !probed:
+		return missing("", "probe %s has left no observation", results.ProbeAuthorisation)
+	case of == 0:
+		return missing("", "nothing of this was attempted")
+	}
+	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10)}
+	broken := bad > b.Count
+	switch b.Subject {
+	case budget.Admitted:
+		f.measured = fmt.Sprintf("%s of %s that may not got in", count(bad), count(of))
+	case budget.Refused:
+		f.measured = fmt.Sprintf("%s of %s that may were refused", count(bad), count(of))
+	case budget.DenialsCounted:
+		f.measured = fmt.Sprintf("%s of %s show in the deny counters", count(of-bad-open), count(of))
+		broken = !reaches(of-bad, of, b.Ratio)
+	default:
+		f.measured = fmt.Sprintf("%s of %s raised an alert in time, the slowest after %s", count(of-bad-open), count(of), seconds(time.Duration(slowest)*time.Millisecond))
+		broken = bad > 0
+	}
+	switch {
+	case broken:
+		f.verdict, f.firm = results.Fail, b.Subject != budget.DenialsCounted
+	case open > 0:
+		f.verdict = results.Inconclusive
+		f.measured += fmt.Sprintf("; %s no clear answer", plural(open, "has", "have"))
+	}
+	return f
+}
+
+// attempt holds one attempt against a budget: is it about it, is its end known,
+// and is it wrong.
+func attempt(b budget.Budget, a results.Attempt) (belongs, known, wrong bool, says string) {
+	clear := a.Allowed != nil && (a.Got == results.GotIn || a.Got == results.GotOut)
+	may := a.Allowed != nil && *a.Allowed
+	switch b.Subject {
+	case budget.Admitted:
+		return !may, clear, a.Got == results.GotIn, "it got in; " + a.Detail
+	case budget.Refused:
+		return may || a.Allowed == nil, clear, a.Got == results.GotOut, "it was refused; " + a.Detail
+	case budget.DenialsCounted:
+		return !may && a.Got == results.GotOut, a.Counted != nil, a.Counted != nil && !*a.Counted, "no deny counter shows it"
+	default:
+		late := a.AlertedAfterMs != nil && (*a.AlertedAfterMs < 0 || time.Duration(*a.AlertedAfterMs)*time.Millisecond > b.Duration)
+		return !may, a.AlertedAfterMs != nil, late, "no alert in time"
+	}
+}
+
+// vaultRotated judges how old the shop's secrets are and how often they are
+// replaced.
+func (e *evaluation) vaultRotated(b budget.Budget) finding {
+	seen, _, why := lastProbe[results.VaultRotation](e, results.ProbeVaultRotation, nil)
+	switch {
+	case why != "":
+		return missing("", "%s", why)
+	case len(seen.Secrets) == 0:
+		return missing("", "no secret was looked at")
+	}
+	f := finding{verdict: results.Pass}
+	var oldest time.Duration
+	for _, s := range seen.Secrets {
+		oldest = max(oldest, s.Age)
+		switch {
+		case s.Age > b.Duration:
+			f.evidence = append(f.evidence, fmt.Sprintf("%s is %s old", s.Path, days(s.Age)))
+		case s.Every <= 0:
+			f.evidence = append(f.evidence, s.Path+" is replaced by nothing")
+		case s.Every > b.Duration:
+			f.evidence = append(f.evidence, fmt.Sprintf("%s is replaced every %s", s.Path, days(s.Every)))
+		}
+	}
+	f.measured = fmt.Sprintf("the oldest of %s is %s old", plural(int64(len(seen.Secrets)), "secret", "secrets"), days(oldest))
+	if len(f.evidence) > 0 {
+		f.verdict = results.Fail
+		f.measured += "; " + listed(f.evidence, maxNamed)
+		f.evidence = firstOf(f.evidence, 10)
+	}
+	return f
+}

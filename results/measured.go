@@ -1,0 +1,74 @@
+package results
+
+import "time"
+
+// The data of probes that look at a part of the run: From and To are
+// nanoseconds since the run's start.
+
+// ProxyResources is the data of probe proxy-resources: what the proxies used
+// during Phase, by the kubelets' account.
+type ProxyResources struct {
+	Phase   string       `json:"phase"`
+	From    int64        `json:"from"`
+	To      int64        `json:"to"`
+	Proxies []ProxyUsage `json:"proxies"`
+	Silent  []string     `json:"silent,omitempty"` // meshed pods without a figure
+}
+
+// ProxyUsage is one proxy's.
+type ProxyUsage struct {
+	Pod         string `json:"pod"`
+	Service     string `json:"service"`
+	MemoryBytes int64  `json:"memoryBytes"` // working set, when the phase ended
+	// Cores is the mean use of CPU since From or since the proxy's start; nil when
+	// there is only one reading.
+	Cores *float64 `json:"cores,omitempty"`
+}
+
+// Answer is the data of probe promql: one query's answer when Phase ended.
+type Answer struct {
+	Query   string   `json:"query"` // as the budget writes it
+	Asked   string   `json:"asked"` // with $window filled in
+	Phase   string   `json:"phase"`
+	Samples []Sample `json:"samples"`
+}
+
+// Sample is one of an answer's. Value is a text because JSON knows no NaN.
+type Sample struct {
+	Labels map[string]string `json:"labels,omitempty"`
+	Value  string            `json:"value"`
+}
+
+// VaultSeal is the data of probe vault-seal: what Vault said of its seal, every
+// time that it changed. Nobody knows what it was before From or after To.
+type VaultSeal struct {
+	From   int64        `json:"from"` // Vault's first answer
+	To     int64        `json:"to"`   // the last look
+	States []SealChange `json:"states"`
+}
+
+// SealChange is when Vault was first seen in a state.
+type SealChange struct {
+	At    int64  `json:"at"`
+	State string `json:"state"` // unsealed | sealed | silent
+}
+
+// States of Vault's seal.
+const (
+	SealUnsealed = "unsealed"
+	SealSealed   = "sealed"
+	SealSilent   = "silent" // it did not answer
+)
+
+// VaultRotation is the data of probe vault-rotation: how old each secret is that
+// the shop reads, and how often it is replaced.
+type VaultRotation struct {
+	Secrets []SecretAge `json:"secrets"`
+}
+
+// SecretAge is one secret's. Every is 0 where nothing replaces it.
+type SecretAge struct {
+	Path  string        `json:"path"`
+	Age   time.Duration `json:"ageNs"`
+	Every time.Duration `json:"everyNs"`
+}
