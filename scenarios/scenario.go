@@ -6,13 +6,13 @@ package scenarios
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
+	"meshsim.dev/meshsim/scenarios/journey"
 	"meshsim.dev/meshsim/scenarios/shape"
 )
 
@@ -71,6 +71,9 @@ type Traffic struct {
 	Shape shape.Shape
 	// Replay, when it is not nil, takes the place of Shape and Mix.
 	Replay *Replay
+	// Journeys, when they are not nil, take the place of Mix.
+	Journeys *journey.Chain
+	Sender   Sender
 }
 
 // Day is a day of the real shop.
@@ -97,7 +100,18 @@ type Until struct {
 }
 
 // Rates returns the rate over time at scale 1, from the first phase's begin.
+// Customers on journeys make their requests one after another, so those come
+// later than the shape has them.
 func (t Traffic) Rates() shape.Shape {
+	if t.Journeys != nil {
+		return shape.Later(t.Arriving(), t.Journeys.Delays())
+	}
+	return t.Arriving()
+}
+
+// Arriving returns the shape that arrivals are drawn from: Rates, but with all
+// requests of a journey at its beginning.
+func (t Traffic) Arriving() shape.Shape {
 	switch {
 	case t.Replay != nil:
 		return t.Replay.shape()
@@ -128,18 +142,18 @@ func (t Traffic) short(real time.Duration) time.Duration {
 
 // source is where the requests' routes come from.
 func (t Traffic) source() string {
-	if t.Replay != nil {
+	switch {
+	case t.Replay != nil:
 		return "replay"
+	case t.Journeys != nil:
+		return "set of journeys"
 	}
 	return "mix"
 }
 
 // Sends tells whether there are requests of a route.
 func (t Traffic) Sends(route string) bool {
-	if t.Replay != nil {
-		return slices.Contains(t.Replay.Routes(), route)
-	}
-	return t.Mix[route] > 0
+	return t.Weights()[route] > 0
 }
 
 // HoldLimit returns how long a phase may wait for its requests after its steps
@@ -180,12 +194,20 @@ func (s *Scenario) RecordedTraffic() results.Traffic {
 	recorded := results.Traffic{
 		RealPerDay: t.Day.Requests, LaunchPerDay: t.Day.LaunchRequests, CompressTo: t.CompressTo,
 		Timeout: t.Timeout, MaxLate: t.MaxLate, MaxLateShare: t.MaxLateShare, Mix: t.Mix,
+		Connections: t.Sender.Connections, MaxConnections: t.Sender.MaxConnections,
 	}
-	if t.Shape != nil || t.Replay != nil {
+	if t.Shape != nil || t.Replay != nil || t.Journeys != nil {
 		recorded.Shape, recorded.MeanRate, recorded.Faster = t.Rates().String(), t.MeanRate(1), t.Faster()
 	}
-	if t.Replay != nil {
+	if t.Replay != nil || t.Journeys != nil {
 		recorded.Mix = nil
+	}
+	if t.Replay != nil {
+		recorded.Replayed = t.Replay.Routes()
+	}
+	if t.Journeys != nil {
+		set := t.Journeys.Set()
+		recorded.Journeys = &set
 	}
 	return recorded
 }
