@@ -195,8 +195,8 @@ func (t Traffic) Weights() map[string]int {
 	case t.Journeys != nil:
 		const fine = 1_000_000 // of a request of each journey
 		weights := map[string]int{}
-		for route, n := range t.Journeys.Routes() {
-			weights[route] = int(math.Round(n * fine))
+		for route, n := range t.Journeys.Routes() { // those that a journey can come to
+			weights[route] = max(1, int(math.Round(n*fine))) // however rare
 		}
 		return weights
 	}

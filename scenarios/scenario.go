@@ -126,6 +126,16 @@ func (t Traffic) Arriving() shape.Shape {
 // run at scale.
 func (t Traffic) MeanRate(scale float64) float64 { return t.Rates().Mean() * scale }
 
+// HighestRate returns a rate in requests a second that the scenario's traffic
+// never exceeds in the mean.
+func (s *Scenario) HighestRate() float64 {
+	scale := 0.0
+	for _, p := range s.Spec.Phases {
+		scale = max(scale, p.Scale)
+	}
+	return scale * s.Spec.Traffic.Rates().Bound()
+}
+
 // Faster is how many times as fast as in the real shop time goes by.
 func (t Traffic) Faster() float64 {
 	if t.Replay != nil {

@@ -15,8 +15,8 @@ type Sender struct {
 	// HTTP/2 connection for each method.
 	Connections string
 	// MaxConnections bounds them; 0 for no bound. A request that finds none free
-	// waits, which makes it late, and is not sent at all when its timeout ends
-	// before. With HTTP2 it is how many there are, and 0 is one.
+	// waits, which makes it late, and is not sent at all when it waits for longer
+	// than the timeout. With HTTP2 it is how many there are, and 0 is one.
 	MaxConnections int
 }
 

@@ -91,12 +91,10 @@ func (p *pacer) close(a arrival, ok bool) {
 // desk hands out the scheduled requests of one sender and takes their results
 // back, each once.
 type desk struct {
-	stream  uint64 // this sender's number …
-	streams uint64 // … of so many: Seq interleaves them
-	proto   string
-	offset  time.Duration // of the schedule's zero from the run's start
-	begin   time.Time     // the run's start
-	book    *book
+	proto  string
+	offset time.Duration // of the schedule's zero from the run's start
+	begin  time.Time     // the run's start
+	book   *shelf
 
 	mu      sync.Mutex
 	opened  uint64 // requests scheduled
@@ -111,7 +109,7 @@ func (d *desk) now() time.Duration { return d.at(time.Now()) }
 
 // open schedules the next request and returns its number.
 func (d *desk) open(a arrival) (n uint64) {
-	r := d.request(a)
+	r := &results.Request{Seq: a.seq, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto}
 	r.Phase = d.book.schedule(r.Scheduled)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,15 +123,6 @@ func (d *desk) open(a arrival) (n uint64) {
 // it may still be on their way to the sender, and stay what they are.
 func (d *desk) skip(a arrival) {
 	d.giveUp(d.open(a), "the sender was behind its schedule when it was stopped")
-}
-
-func (d *desk) request(a arrival) *results.Request {
-	d.mu.Lock()
-	n := d.opened
-	d.mu.Unlock()
-	return &results.Request{
-		Seq: n*d.streams + d.stream, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto,
-	}
 }
 
 // route is that of request n, "" when it is settled.

@@ -9,9 +9,6 @@ package traffic
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,30 +52,21 @@ type Stream struct {
 // Start begins to send; the first day begins now. The stream ends by Stop, or
 // when ctx does; either way requests under way are waited for.
 func Start(ctx context.Context, o Options) (*Stream, error) {
-	plan, err := newSenderPlan(weights(o.Traffic))
+	script, err := NewScript(o.Traffic, o.Seed)
 	if err != nil {
 		return nil, fault.NewInvalid(err, "")
 	}
-	if err := check(o, plan); err != nil {
+	if err := check(o, script.plan); err != nil {
 		return nil, err
 	}
 	rates := o.Traffic.Rates()
-	if r := o.Traffic.Replay; r != nil {
-		return start(ctx, o, plan, replayed(r, rates, o.Seed, o.Scale))
+	switch {
+	case o.Traffic.Replay != nil:
+		return start(ctx, o, script, replayed(o.Traffic.Replay, rates, o.Seed, o.Scale))
+	case o.Traffic.Journeys != nil:
+		return start(ctx, o, script, walked(script, o.Traffic.Arriving(), rates, o.Scale))
 	}
-	return start(ctx, o, plan, drawn(rates, o.Seed, o.Scale))
-}
-
-// weights are the routes' shares of the traffic: the mix's, or the recording's.
-func weights(t scenarios.Traffic) map[string]int {
-	if t.Replay == nil {
-		return t.Mix
-	}
-	w := map[string]int{}
-	for _, route := range t.Replay.Routes() {
-		w[route] = int(t.Replay.Recording.Count([]string{route}))
-	}
-	return w
+	return start(ctx, o, script, drawn(rates, o.Seed, o.Scale))
 }
 
 func check(o Options, plan senderPlan) error {
@@ -99,82 +87,8 @@ func check(o Options, plan senderPlan) error {
 	return errors.Join(errs...)
 }
 
-// senderPlan shares the mix out: one sender for all HTTP routes, one for each
-// gRPC method.
-type senderPlan struct {
-	http  Mix
-	grpc  []string // routes, sorted
-	share map[string]float64
-}
-
-func newSenderPlan(weights map[string]int) (senderPlan, error) {
-	all, err := NewMix(weights)
-	if err != nil {
-		return senderPlan{}, err
-	}
-	if all.Total() == 0 {
-		return senderPlan{}, errors.New("the mix gives weight to no route")
-	}
-	p := senderPlan{share: map[string]float64{}}
-	overHTTP := map[string]int{}
-	for _, route := range slices.Sorted(maps.Keys(weights)) {
-		weight := weights[route]
-		switch protoOf(route) {
-		case "http":
-			overHTTP[route] = weight
-		case "grpc":
-			if weight > 0 {
-				p.grpc = append(p.grpc, route)
-				p.share[route] = float64(weight) / all.Total()
-			}
-		default:
-			return senderPlan{}, fmt.Errorf("the mix names an unknown route %q", route)
-		}
-	}
-	p.http, err = NewMix(overHTTP)
-	p.share["http"] = p.http.Total() / all.Total()
-	return p, err
-}
-
-func protoOf(route string) string {
-	for _, r := range scenarios.Routes() {
-		if r.Name == route {
-			return r.Proto
-		}
-	}
-	return ""
-}
-
-// edgeService is the service that answers a route at the edge.
-func edgeService(route string) string {
-	for _, r := range scenarios.Routes() {
-		if r.Name == route {
-			return r.Service
-		}
-	}
-	return ""
-}
-
-// lanes are the senders' parts.
-func (p senderPlan) lanes(seed uint64) []lane {
-	var all []lane
-	if p.http.Total() > 0 {
-		all = append(all, lane{
-			proto: "http", share: p.share["http"], routes: p.http.routes,
-			route: func(n uint64) string { return p.http.pick(draw(seed, routeStream, n)) },
-		})
-	}
-	for i, name := range p.grpc {
-		all = append(all, lane{
-			number: uint64(i + 1), proto: "grpc", share: p.share[name], routes: []string{name},
-			route: func(uint64) string { return name },
-		})
-	}
-	return all
-}
-
-func start(ctx context.Context, o Options, plan senderPlan, from source) (*Stream, error) {
-	lanes := plan.lanes(o.Seed)
+func start(ctx context.Context, o Options, script *Script, from source) (*Stream, error) {
+	lanes := script.plan.lanes(o.Seed)
 	due, err := schedules(lanes, from)
 	if err != nil {
 		return nil, err
@@ -184,31 +98,28 @@ func start(ctx context.Context, o Options, plan senderPlan, from source) (*Strea
 	}
 	for i, l := range lanes {
 		d := &desk{
-			stream: l.number, streams: uint64(1 + len(plan.grpc)), proto: l.proto, offset: s.began.Sub(o.Begin),
-			begin: o.Begin, book: s.book, pending: map[uint64]*results.Request{},
+			proto: l.proto, offset: s.began.Sub(o.Begin), begin: o.Begin, book: s.book.shelf(),
+			pending: map[uint64]*results.Request{},
 		}
 		p := &pacer{
 			schedule: due[i], desk: d, began: s.began, stop: s.stop,
 			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
 		}
-		s.send(d, func() error { return errors.Join(send(o, l, d, p), due[i].close()) })
+		s.send(d, func() error { return errors.Join(send(o, script, l, d, p), due[i].close()) })
 	}
 	s.unhook = context.AfterFunc(ctx, s.end)
 	return s, nil
 }
 
 // send sends what is due in one lane until the pacer stops.
-func send(o Options, l lane, d *desk, p *pacer) error {
+func send(o Options, script *Script, l lane, d *desk, p *pacer) error {
 	if l.proto == "http" {
-		return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout).run(p)
+		return newHTTPSender(d, script, o.HTTP, o.Traffic).run(p)
 	}
 	m, _ := methodFor(l.routes[0])
-	sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
+	sender := &grpcSender{desk: d, method: m, script: script, calls: map[uint64]*grpcCall{}}
 	return sender.run(p, o.GRPC, o.Traffic.Timeout)
 }
-
-// routeStream is a stream of randomness of its own, for the choice of routes.
-const routeStream = 1 << 32
 
 func (s *Stream) send(d *desk, run func() error) {
 	s.senders.Go(func() {
@@ -231,7 +142,8 @@ func (s *Stream) end() {
 }
 
 // Stop ends the schedule and returns when every request is accounted for,
-// which takes no longer than the timeout of one. The error is about the
+// which takes no longer than the timeout of one, or two where requests may have
+// to wait for a connection. The error is about the
 // senders, never about answers. It may be called again.
 func (s *Stream) Stop() error {
 	s.unhook()
