@@ -64,11 +64,11 @@ func (s *Script) Prepare(seq uint64, route string) (*Prepared, error) {
 	return p, nil
 }
 
-// Curl is the request as a command line: of curl, or of grpcurl, which wants
-// the shop's protos.
+// Curl is the request as a command line: of curl, or of grpcurl, which reads
+// the shop's protos from the root of the repository.
 func (p *Prepared) Curl(addr string) string {
 	if p.Proto == "grpc" {
-		return fmt.Sprintf("grpcurl -plaintext -import-path fakeshop/shopapi -proto %s -d %s %s %s",
+		return fmt.Sprintf("grpcurl -plaintext -proto %s -d %s %s %s",
 			p.message.ProtoReflect().Descriptor().ParentFile().Path(), quoted(p.Body), addr, p.Method)
 	}
 	words := []string{"curl", "-i"}

@@ -266,3 +266,44 @@ func TestGRPCIsSentInLegsWithoutAGap(t *testing.T) {
 	}
 	require.EqualValues(t, len(rec.all), shop.calls.Load(), "each was sent once")
 }
+
+func TestAPreparedRequestIsSentOnceMoreAndAnswered(t *testing.T) {
+	shop := openShop(t)
+	script, err := NewScript(scenarios.Traffic{Mix: map[string]int{"order": 1, "grpc-stock": 1}}, 3)
+	require.NoError(t, err)
+	for seq := range uint64(12) {
+		p, err := script.Prepare(seq, "")
+		require.NoError(t, err)
+		addr := shop.http
+		if p.Proto == "grpc" {
+			addr = shop.grpc
+		}
+		before := shop.calls.Load()
+		a, err := p.Send(t.Context(), addr, 5*time.Second)
+		require.NoError(t, err)
+		require.Equal(t, before+1, shop.calls.Load())
+		require.Equal(t, "edge-1", a.Pod)
+		require.Positive(t, a.Took)
+		if p.Proto == "http" {
+			require.Equal(t, fate(p.OrderID), a.Status)
+			require.Contains(t, shop.orders, p.OrderID)
+			continue
+		}
+		var id struct{ ProductID string }
+		require.NoError(t, json.Unmarshal([]byte(p.Body), &id))
+		require.Equal(t, known(id.ProductID), a.Outcome == results.OK)
+		require.Contains(t, p.Curl("127.0.0.1:9"), "grpcurl -plaintext -proto fakeshop/shopapi/inventory.proto -d '{\"productId\":\""+id.ProductID)
+	}
+
+	p, err := script.Prepare(0, "")
+	require.NoError(t, err)
+	_, err = p.Send(t.Context(), "10.0.0.1:80", time.Second)
+	require.ErrorContains(t, err, "traffic goes to 127.0.0.1 only")
+	a, err := p.Send(t.Context(), "127.0.0.1:1", time.Second)
+	require.NoError(t, err, "what becomes of it is its answer")
+	require.Equal(t, []string{results.Failed, results.ClassConnectRefused}, []string{a.Outcome, a.Class})
+}
+
+func TestWordsOfAShellAreQuoted(t *testing.T) {
+	require.Equal(t, `'it'\''s'`, quoted("it's"))
+}

@@ -122,10 +122,10 @@ func partNames() []string {
 	return []string{partLag, partHighest, partRivals, partMemory, partImport}
 }
 
-// fullPlan takes about seven minutes, two of them for a million results.
+// fullPlan takes about six minutes, half of them for a million results.
 func fullPlan() plan {
 	return plan{
-		parts: partNames(), steady: 15 * time.Second, search: 1500 * time.Millisecond, rivals: 5 * time.Second, rounds: 3,
+		parts: partNames(), steady: 10 * time.Second, search: time.Second, rivals: 4 * time.Second, rounds: 3,
 		rivalRate: 2000, remembered: 1_000_000, lines: 10_000_000,
 	}
 }

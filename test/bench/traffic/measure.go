@@ -110,10 +110,10 @@ func lagOf(protocol string, rate float64, s sent, u used, highest bool) lag {
 
 // measureMemory has a sender keep a record of many results, of both protocols.
 func measureMemory(ctx context.Context, w *world, r *report) error {
-	rate := 3000.0 // less where less is held
+	rate := 6000.0 // less where less is held
 	for _, l := range r.Lags {
 		if l.Highest && l.Rate > 0 {
-			rate = min(rate, 0.7*l.Rate)
+			rate = min(rate, 0.8*l.Rate)
 		}
 	}
 	half := func(results int) (sent, used, error) {
@@ -125,12 +125,12 @@ func measureMemory(ctx context.Context, w *world, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.Memory = append(r.Memory, memory{Results: few.Requests, Rate: rate, used: u})
+	r.Memory = append(r.Memory, memory{Results: few.Requests, Rate: rate, Resident: few.Resident, used: u})
 	all, u, err := half(w.plan.remembered)
 	if err != nil {
 		return err
 	}
-	r.Memory = append(r.Memory, memory{Results: all.Requests, Rate: rate, used: u})
+	r.Memory = append(r.Memory, memory{Results: all.Requests, Rate: rate, Resident: all.Resident, used: u})
 	return nil
 }
 

@@ -79,8 +79,9 @@ func (r *report) rival(name string) *rival {
 
 // memory is what a sender of so many results had resident.
 type memory struct {
-	Results int64   `json:"results"`
-	Rate    float64 `json:"rate"`
+	Results  int64   `json:"results"`
+	Rate     float64 `json:"rate"`
+	Resident int64   `json:"residentBytes"`
 	used
 }
 
@@ -185,8 +186,9 @@ func (r *report) writeTables(out io.Writer) error {
 		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t\n", m.Results, m.Rate, inMiB(m.Resident), m.CPU)
 	}
 	if i := r.Import; i != nil {
-		fmt.Fprintln(w, "\nlines imported\tseconds\tlines/s\tlines/CPU-second\tMiB resident\t")
-		fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.0f\t%.1f\t\n", i.Lines, i.Took.Seconds(), i.perSecond(), float64(i.Lines)/max(i.CPU, 1e-9), inMiB(i.Resident))
+		fmt.Fprintln(w, "\nlines imported\tseconds\tlines/s\tlines/CPU-second\tMiB resident\tbefore a line\t")
+		fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t\n", i.Lines, i.Took.Seconds(), i.perSecond(),
+			float64(i.Lines)/max(i.CPU, 1e-9), inMiB(i.Resident), inMiB(i.Before))
 	}
 	fmt.Fprintln(w)
 	if err := w.Flush(); err != nil {

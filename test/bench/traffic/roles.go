@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -133,6 +135,7 @@ type sent struct {
 	P50      int64         `json:"p50Us"` // from the scheduled instant
 	P99      int64         `json:"p99Us"`
 	Took     time.Duration `json:"tookNs"`
+	Resident int64         `json:"residentBytes"` // the most at any time
 }
 
 // send is a rehearsal's traffic, record and all.
@@ -179,10 +182,12 @@ func send(ctx context.Context, t sending) (sent, error) {
 	took := time.Since(begin)
 	err = errors.Join(s.Stop(), folder.Close(), stop(), broken, context.Cause(ctx))
 	c := s.Total()
+	resident, peakErr := peak()
+	err = errors.Join(err, peakErr)
 	return sent{
 		Requests: c.Scheduled, OK: c.OK, Failed: c.Failed + c.Rejected, NotSent: c.Undispatched,
 		LagP50: lags.h.ValueAtQuantile(50), LagP99: lags.h.ValueAtQuantile(99), LagMax: lags.h.Max(),
-		P50: c.P50.Microseconds(), P99: c.P99.Microseconds(), Took: took,
+		P50: c.P50.Microseconds(), P99: c.P99.Microseconds(), Took: took, Resident: resident,
 	}, err
 }
 
@@ -220,6 +225,8 @@ type imported struct {
 	Lines    int64         `json:"lines"`
 	Requests int64         `json:"requests"`
 	Took     time.Duration `json:"tookNs"`
+	Before   int64         `json:"residentBeforeBytes"` // a line was read
+	Resident int64         `json:"residentBytes"`       // the most at any time
 }
 
 // importLog records a log that comes in, into a file.
@@ -232,13 +239,37 @@ func importLog(ctx context.Context, folder string, log io.Reader) (imported, err
 	if err != nil {
 		return imported{}, err
 	}
+	before, err := peak()
+	if err != nil {
+		return imported{}, errors.Join(err, file.Abandon())
+	}
 	begin := time.Now()
 	r, err := importer.Import(ctx, importer.Options{Logs: []string{"-"}, Stdin: log, Rules: rules, Sink: file})
 	if err != nil {
 		return imported{}, errors.Join(err, file.Abandon())
 	}
 	err = file.Commit()
-	return imported{Lines: r.Lines, Requests: r.Requests, Took: time.Since(begin)}, err
+	took := time.Since(begin)
+	resident, peakErr := peak()
+	return imported{
+		Lines: r.Lines, Requests: r.Requests, Took: took, Before: before, Resident: resident,
+	}, errors.Join(err, peakErr)
+}
+
+// peak is the most that this process has had resident. What the kernel tells a
+// parent of its child has the parent's own memory in it, from before the exec.
+func peak() (bytes int64, err error) {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, fmt.Errorf("read the memory in use: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("read the memory in use: the kernel does not tell")
 }
 
 // profile records where CPU and memory go until stop is called.

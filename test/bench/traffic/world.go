@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -83,8 +82,7 @@ func child(ctx context.Context, role, task string) (*exec.Cmd, error) {
 
 // used is what a process took of the machine.
 type used struct {
-	CPU      float64 `json:"cpuSeconds"`
-	Resident int64   `json:"residentBytes"` // the most at any time
+	CPU float64 `json:"cpuSeconds"`
 }
 
 // finish runs a program to its end.
@@ -100,9 +98,6 @@ func finish(cmd *exec.Cmd) (out []byte, u used, err error) {
 		return nil, u, fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, stderr.String())
 	}
 	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.Resident = usage.Maxrss << 10
-	}
 	return stdout.Bytes(), u, nil
 }
 
