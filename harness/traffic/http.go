@@ -20,7 +20,7 @@ const (
 	ticketHeader = "X-Meshsim-Ticket" // between targeter and transport, never on the wire
 	vegetaSeq    = "X-Vegeta-Seq"
 	bodyLimit    = 16 << 10 // of an answer, for its error; the rest is read and dropped
-	workers      = 64       // to begin with; vegeta adds more as it needs them
+	workers      = 16       // to begin with; vegeta adds more as it needs them
 	contentType  = "Content-Type"
 	jsonType     = "application/json"
 )
@@ -115,13 +115,14 @@ func (s *httpSender) RoundTrip(r *http.Request) (*http.Response, error) {
 	// from here on it is the shop's time: what a wait for a connection took is not
 	ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
 	end := func() { done(); cancel() }
-	r = r.Clone(ctx)
-	r.Header.Del(ticketHeader)
-	r.Header.Del(vegetaSeq)
+	r = r.WithContext(ctx) // a copy, but for its header
+	r.Header = onTheWire(r.Header)
 	if r.Body == nil || r.Body == http.NoBody {
 		// Go's transport repeats a request without a body when a kept connection
-		// breaks; a body that cannot be had again keeps it from hiding that
+		// breaks; a body that cannot be had again keeps it from hiding that. Where
+		// the encoding is said, the transport does not probe for what is in it.
 		r.Body = io.NopCloser(strings.NewReader(""))
+		r.TransferEncoding = []string{"identity"}
 	}
 	r.GetBody = nil
 	h.sent = s.desk.now()
@@ -133,6 +134,17 @@ func (s *httpSender) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res.Body = &watchedBody{ReadCloser: res.Body, hit: h, end: end}
 	return res, nil
+}
+
+// onTheWire is a header without what only this side knows.
+func onTheWire(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for name, values := range h {
+		if name != ticketHeader && name != vegetaSeq {
+			out[name] = values
+		}
+	}
+	return out
 }
 
 // begin notes which of the desk's requests is which of vegeta's hits.

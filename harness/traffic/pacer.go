@@ -20,6 +20,8 @@ type pacer struct {
 	began    time.Time     // the schedule's zero
 	stop     chan struct{} // closed to end the schedule
 	stopped  func() time.Duration
+
+	timer *time.Timer // of the waits, one at a time
 }
 
 var (
@@ -60,12 +62,16 @@ func (p *pacer) until(at time.Duration) bool {
 			return true
 		}
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	if p.timer == nil {
+		p.timer = time.NewTimer(wait)
+	} else {
+		p.timer.Reset(wait)
+	}
 	select {
 	case <-p.stop:
+		p.timer.Stop()
 		return false
-	case <-timer.C:
+	case <-p.timer.C:
 		return true
 	}
 }

@@ -22,6 +22,7 @@ import (
 type counter struct {
 	addr      string
 	opened    atomic.Int64
+	bodies    atomic.Int64 // GET requests that have one
 	mu        sync.Mutex
 	now, most int
 	protos    sync.Map
@@ -33,6 +34,9 @@ func openCounter(t *testing.T) *counter {
 	c := &counter{slow: 5 * time.Millisecond}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.protos.Store(r.Proto, true)
+		if r.Method == http.MethodGet && r.ProtoMajor == 1 && (r.ContentLength != 0 || r.TransferEncoding != nil || r.Header.Get("Transfer-Encoding") != "") {
+			c.bodies.Add(1)
+		}
 		c.move(1)
 		time.Sleep(c.slow)
 		c.move(-1)
@@ -92,6 +96,7 @@ func TestConnectionsAreTreatedAsTheScenarioSays(t *testing.T) {
 			least, most := c.opened(int64(len(rec.all)))
 			require.GreaterOrEqual(t, server.opened.Load(), least)
 			require.LessOrEqual(t, server.opened.Load(), most)
+			require.Zero(t, server.bodies.Load())
 			_, spoken := server.protos.Load(c.proto)
 			require.True(t, spoken)
 		})

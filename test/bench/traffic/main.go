@@ -125,8 +125,8 @@ func partNames() []string {
 // fullPlan takes about six minutes, half of them for a million results.
 func fullPlan() plan {
 	return plan{
-		parts: partNames(), steady: 10 * time.Second, search: time.Second, rivals: 4 * time.Second, rounds: 3,
-		rivalRate: 2000, remembered: 1_000_000, lines: 10_000_000,
+		parts: partNames(), steady: 10 * time.Second, search: time.Second, rivals: 6 * time.Second, rounds: 3,
+		rivalRate: 3000, remembered: 1_000_000, lines: 10_000_000,
 	}
 }
 

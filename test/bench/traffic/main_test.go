@@ -85,8 +85,8 @@ func TestGoalsAreHeldAgainstWhatWasMeasured(t *testing.T) {
 			{Protocol: "gRPC", Rate: 100, Held: true, sent: sent{LagP99: 5000}},
 			{Protocol: "HTTP", Rate: 1000, Highest: true, sent: sent{LagP99: 9000}},
 		},
-		Memory: []memory{{Results: 1000}, {Results: 1_000_001, Resident: 150 << 20}},
-		Import: &importFigures{imported: imported{Lines: 10_000_000, Took: 33e9, Resident: 65 << 20}},
+		Memory: []memory{{Results: 1000}, {Results: 1_000_001, residence: residence{Resident: 150 << 20}}},
+		Import: &importFigures{imported: imported{Lines: 10_000_000, Took: 33e9, residence: residence{Resident: 65 << 20}}},
 	}
 	r.took(ourHTTP, 900, used{CPU: 1})
 	r.took(ourHTTP, 900, used{CPU: 1})

@@ -79,9 +79,9 @@ func (r *report) rival(name string) *rival {
 
 // memory is what a sender of so many results had resident.
 type memory struct {
-	Results  int64   `json:"results"`
-	Rate     float64 `json:"rate"`
-	Resident int64   `json:"residentBytes"`
+	Results int64   `json:"results"`
+	Rate    float64 `json:"rate"`
+	residence
 	used
 }
 
@@ -180,15 +180,15 @@ func (r *report) writeTables(out io.Writer) error {
 		fmt.Fprintf(w, "%s\t%d\t%.2f\t%.0f\t%.0f\t\n", one.Name, one.Answered, one.CPU, one.perCPU(), one.Turns)
 	}
 	if len(r.Memory) > 0 {
-		fmt.Fprintln(w, "\nresults kept\trate/s\tMiB resident\tCPU s\t")
+		fmt.Fprintln(w, "\nresults kept\trate/s\tMiB resident\tof that the program\tCPU s\t")
 	}
 	for _, m := range r.Memory {
-		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t\n", m.Results, m.Rate, inMiB(m.Resident), m.CPU)
+		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t%.1f\t\n", m.Results, m.Rate, inMiB(m.Resident), inMiB(m.File), m.CPU)
 	}
 	if i := r.Import; i != nil {
-		fmt.Fprintln(w, "\nlines imported\tseconds\tlines/s\tlines/CPU-second\tMiB resident\tbefore a line\t")
-		fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t\n", i.Lines, i.Took.Seconds(), i.perSecond(),
-			float64(i.Lines)/max(i.CPU, 1e-9), inMiB(i.Resident), inMiB(i.Before))
+		fmt.Fprintln(w, "\nlines imported\tseconds\tlines/s\tlines/CPU-second\tMiB resident\tof that the program\tbefore a line\t")
+		fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t\n", i.Lines, i.Took.Seconds(), i.perSecond(),
+			float64(i.Lines)/max(i.CPU, 1e-9), inMiB(i.Resident), inMiB(i.File), inMiB(i.Before))
 	}
 	fmt.Fprintln(w)
 	if err := w.Flush(); err != nil {

@@ -135,7 +135,7 @@ type sent struct {
 	P50      int64         `json:"p50Us"` // from the scheduled instant
 	P99      int64         `json:"p99Us"`
 	Took     time.Duration `json:"tookNs"`
-	Resident int64         `json:"residentBytes"` // the most at any time
+	residence
 }
 
 // send is a rehearsal's traffic, record and all.
@@ -187,7 +187,7 @@ func send(ctx context.Context, t sending) (sent, error) {
 	return sent{
 		Requests: c.Scheduled, OK: c.OK, Failed: c.Failed + c.Rejected, NotSent: c.Undispatched,
 		LagP50: lags.h.ValueAtQuantile(50), LagP99: lags.h.ValueAtQuantile(99), LagMax: lags.h.Max(),
-		P50: c.P50.Microseconds(), P99: c.P99.Microseconds(), Took: took, Resident: resident,
+		P50: c.P50.Microseconds(), P99: c.P99.Microseconds(), Took: took, residence: resident,
 	}, err
 }
 
@@ -226,7 +226,7 @@ type imported struct {
 	Requests int64         `json:"requests"`
 	Took     time.Duration `json:"tookNs"`
 	Before   int64         `json:"residentBeforeBytes"` // a line was read
-	Resident int64         `json:"residentBytes"`       // the most at any time
+	residence
 }
 
 // importLog records a log that comes in, into a file.
@@ -252,24 +252,39 @@ func importLog(ctx context.Context, folder string, log io.Reader) (imported, err
 	took := time.Since(begin)
 	resident, peakErr := peak()
 	return imported{
-		Lines: r.Lines, Requests: r.Requests, Took: took, Before: before, Resident: resident,
+		Lines: r.Lines, Requests: r.Requests, Took: took, Before: before.Resident, residence: resident,
 	}, errors.Join(err, peakErr)
 }
 
-// peak is the most that this process has had resident. What the kernel tells a
-// parent of its child has the parent's own memory in it, from before the exec.
-func peak() (bytes int64, err error) {
+// residence is what of a process is in memory.
+type residence struct {
+	Resident int64 `json:"residentBytes"` // the most at any time
+	File     int64 `json:"fileBytes"`     // of that, pages of the program's file, in the end
+}
+
+// peak is this process's residence so far. What the kernel tells a parent of its
+// child has the parent's own memory in it, from before the exec.
+func peak() (residence, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return 0, fmt.Errorf("read the memory in use: %w", err)
+		return residence{}, fmt.Errorf("read the memory in use: %w", err)
 	}
+	var r residence
+	into := map[string]*int64{"VmHWM": &r.Resident, "RssFile": &r.File}
 	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		name, rest, _ := strings.Cut(line, ":")
+		if v := into[name]; v != nil {
 			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kb << 10, err
+			if err != nil {
+				return residence{}, fmt.Errorf("read the memory in use: %s: %w", name, err)
+			}
+			*v = kb << 10
 		}
 	}
-	return 0, errors.New("read the memory in use: the kernel does not tell")
+	if r.Resident == 0 {
+		return residence{}, errors.New("read the memory in use: the kernel does not tell")
+	}
+	return r, nil
 }
 
 // profile records where CPU and memory go until stop is called.
