@@ -10,6 +10,7 @@ import (
 // course is one schedule that several runs of ghz send by turns, each a leg.
 type course struct {
 	pacer *pacer
+	legs  uint64 // calls of each
 
 	mu    sync.Mutex
 	moved *sync.Cond
@@ -17,21 +18,21 @@ type course struct {
 	over  bool
 }
 
-func newCourse(p *pacer) *course {
-	c := &course{pacer: p}
+func newCourse(p *pacer, legs uint64) *course {
+	c := &course{pacer: p, legs: legs}
 	c.moved = sync.NewCond(&c.mu)
 	return c
 }
 
 // lead is how many calls before its turn a leg is made ready.
-func lead() uint64 { return legLength / 20 }
+func (c *course) lead() uint64 { return c.legs / 20 }
 
 // await returns when the leg that begins with a call should be made ready, and
 // false when there is nothing more to send.
 func (c *course) await(first uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.over && c.done+lead() < first {
+	for !c.over && c.done+c.lead() < first {
 		c.moved.Wait()
 	}
 	return !c.over || first == 0
@@ -74,7 +75,7 @@ func (c *course) went(n uint64, over bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.done, c.over = n, c.over || over
-	if over || n%legLength == 0 || (n+lead())%legLength == 0 {
+	if over || n%c.legs == 0 || (n+c.lead())%c.legs == 0 {
 		c.moved.Broadcast()
 	}
 }

@@ -25,9 +25,8 @@ const grpcWorkers = 4 // they only start calls: each call has a goroutine of its
 
 // legLength is how many calls one run of ghz makes. ghz keeps a record of every
 // call but the first ones, for which it sets memory aside at the start; a run
-// that ends with those needs no more, however long the traffic lasts. It is a
-// variable for tests.
-var legLength uint64 = 20_000
+// that ends with those needs no more, however long the traffic lasts.
+const legLength = 20_000
 
 // grpcSender sends one gRPC method by ghz, in legs. ghz numbers its calls in
 // the order of its pacer, so request n is the pacer's n-th, counted over all
@@ -37,6 +36,7 @@ type grpcSender struct {
 	desk   *desk
 	script *Script
 	method method
+	legs   uint64 // calls of each
 	input  *desc.MessageDescriptor
 	id     uint64
 
@@ -68,8 +68,8 @@ func (s *grpcSender) run(p *pacer, addr string, timeout time.Duration) error {
 	var legs sync.WaitGroup
 	var mu sync.Mutex
 	var errs []error
-	course := newCourse(p)
-	for first := uint64(0); course.await(first); first += legLength {
+	course := newCourse(p, s.legs)
+	for first := uint64(0); course.await(first); first += s.legs {
 		requester, err := s.leg(course, first, protos, addr, timeout)
 		if err != nil {
 			mu.Lock()
@@ -105,14 +105,14 @@ func (s *grpcSender) leg(c *course, first uint64, protos []byte, addr string, ti
 		runner.WithDisableTemplateFuncs(true),
 		runner.WithDisableTemplateData(true),
 		runner.WithClientLoadBalancing(watchedPolicy),
-		runner.WithPacer(&legPacer{course: c, next: first, end: first + legLength}),
+		runner.WithPacer(&legPacer{course: c, next: first, end: first + s.legs}),
 		runner.WithAsync(true), // open loop: a slow answer holds nothing up
 		runner.WithConcurrency(grpcWorkers),
 		runner.WithWorkerTicker(newCrew(grpcWorkers)),
 		runner.WithConnections(1),
 		runner.WithTimeout(timeout),
-		runner.WithTotalRequests(uint(legLength)),
-		runner.WithSkipFirst(uint(legLength)),
+		runner.WithTotalRequests(uint(s.legs)),
+		runner.WithSkipFirst(uint(s.legs)),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("set up ghz for %s: %w", s.method.name, err)

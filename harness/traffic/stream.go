@@ -7,6 +7,7 @@
 package traffic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -33,6 +34,8 @@ type Options struct {
 	Scale func() float64
 	// Sink takes every result as it comes, from several goroutines.
 	Sink func(results.Request)
+
+	legs uint64 // gRPC calls of one run of ghz; 0 for legLength
 }
 
 // Stream is traffic under way.
@@ -117,7 +120,7 @@ func send(o Options, script *Script, l lane, d *desk, p *pacer) error {
 		return newHTTPSender(d, script, o.HTTP, o.Traffic).run(p)
 	}
 	m, _ := methodFor(l.routes[0])
-	sender := &grpcSender{desk: d, method: m, script: script, calls: map[uint64]*grpcCall{}}
+	sender := &grpcSender{desk: d, method: m, script: script, legs: cmp.Or(o.legs, legLength), calls: map[uint64]*grpcCall{}}
 	return sender.run(p, o.GRPC, o.Traffic.Timeout)
 }
 

@@ -34,7 +34,7 @@ func walks(c *Chain, n int) [][]Visit {
 	return all
 }
 
-func TestAWalkIsItsRandomnesss(t *testing.T) {
+func TestAWalkIsItsRandomness(t *testing.T) {
 	c, err := New(buyers())
 	require.NoError(t, err)
 	require.Equal(t, walks(c, 100), walks(c, 100))
