@@ -73,6 +73,12 @@ bench-verdict: build ## judge and report runs of 5 million requests: time and me
 simulate: ## the share of wrong verdicts, over SIMULATIONS=4000 runs of each known distribution: 30 min
 	go test -count=1 -timeout 0 -run WrongVerdicts -v ./harness/verdict -simulations $(SIMULATIONS)
 
+.PHONY: bench-traffic
+bench-traffic: rivals ## how late the sender is and what it costs, beside vegeta, ghz and wrk; importing logs: 6 min
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-traffic ./test/bench/traffic
+	bin/bench-traffic -vegeta bin/rivals/vegeta -ghz bin/rivals/ghz -wrk bin/rivals/usr/bin/wrk \
+		-wrk-libs "$$(echo bin/rivals/usr/lib/*-linux-gnu)" -json bin/bench-traffic.json
+
 .PHONY: soak-mesh
 soak-mesh: compiler ## SOAK=10m of traffic through the stand-in's proxies, which change all the time, with the race detector
 	go test -race -count=1 -timeout 0 -v ./test/soak/mesh -soak $(SOAK) -renew 15s
@@ -108,6 +114,19 @@ nginx:
 	@test -x /usr/sbin/nginx -a -e /usr/lib/nginx/modules/ngx_stream_module.so || test -x bin/nginx/usr/sbin/nginx || { \
 		mkdir -p bin/nginx/deb && cd bin/nginx/deb && \
 		{ apt-get download -qq -o APT::Sandbox::User=root nginx libnginx-mod-stream || { apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root nginx libnginx-mod-stream; }; } && \
+		for deb in *.deb; do dpkg-deb -x $$deb .. || exit 1; done; }
+
+# What bench-traffic compares with: the command lines of vegeta and ghz at go.mod's
+# versions, each with the dependencies of its own, and Debian's wrk, unpacked.
+.PHONY: rivals
+rivals:
+	@mkdir -p bin/rivals/deb
+	@for of in github.com/tsenart/vegeta/v12 github.com/bojand/ghz:/cmd/ghz; do \
+		module=$${of%%:*}; program=$$module; test "$$of" = "$$module" || program=$$module$${of#*:}; \
+		version=$$(go list -m -f '{{.Version}}' $$module) || exit 1; \
+		GOBIN=$(CURDIR)/bin/rivals go install $$program@$$version || exit 1; done
+	@test -x bin/rivals/usr/bin/wrk || { cd bin/rivals/deb && \
+		{ apt-get download -qq -o APT::Sandbox::User=root wrk libluajit-5.1-2 || { apt-get update -qq && apt-get download -qq -o APT::Sandbox::User=root wrk libluajit-5.1-2; }; } && \
 		for deb in *.deb; do dpkg-deb -x $$deb .. || exit 1; done; }
 
 .PHONY: protoc

@@ -36,6 +36,7 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 		},
 		Edge: results.Edge(s.Spec.Edge),
 	}
+	run.Traffic.HTTP, run.Traffic.GRPC = o.Cluster.HTTP, o.Cluster.GRPC
 	for _, image := range o.Bundle.Images() {
 		run.Images = append(run.Images, results.Image{
 			Name: image.Name, Ref: image.Ref, Digest: image.Digest, Version: image.Version, Origin: image.Origin, Source: image.Source,

@@ -117,14 +117,11 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	calibration, err := traffic.Calibrate(ctx)
-	if err != nil {
-		return fmt.Errorf("calibrate the sender: %w", err)
-	}
-	r.run.Calibration = &calibration
-
 	if err := traffic.RaisePriority(); err != nil {
 		r.run.Notes = append(r.run.Notes, "the sender runs at ordinary priority: "+err.Error())
+	}
+	if err := r.calibrate(ctx); err != nil {
+		return err
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()

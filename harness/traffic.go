@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"fmt"
 
 	"meshsim.dev/meshsim/harness/traffic"
 )
@@ -15,4 +16,28 @@ func (r *rehearsal) startTraffic(ctx context.Context) (*traffic.Stream, error) {
 		Begin: r.record.begin, PhaseAt: r.record.PhaseAt, ScaleAt: r.record.ScaleAt, Sink: r.record.request,
 	}
 	return r.startAgents(ctx, o)
+}
+
+// calibrate measures what this machine can send, and refuses a scenario that
+// wants more: its latencies would be the sender's.
+func (r *rehearsal) calibrate(ctx context.Context) error {
+	task := r.Progress.Start("calibrate the sender")
+	c, err := traffic.Calibrate(ctx, r.Scenario.Spec.Traffic)
+	if err != nil {
+		task.Fail(err)
+		return fmt.Errorf("calibrate the sender: %w", err)
+	}
+	c.Wanted = r.Scenario.HighestRate()
+	r.run.Calibration = &c
+	warning, err := traffic.CheckFit(c, c.Wanted)
+	if err != nil {
+		task.Fail(err)
+		return err
+	}
+	task.Done(fmt.Sprintf("%.0f requests a second held, %.0f wanted at most", c.Held, c.Wanted))
+	if warning != "" {
+		r.run.Notes = append(r.run.Notes, warning)
+		r.record.Warn("the sender is near its limit", warning)
+	}
+	return nil
 }

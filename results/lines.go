@@ -22,6 +22,7 @@ type lineWriter struct {
 	mu    sync.Mutex
 	file  *os.File
 	buf   *bufio.Writer
+	json  *json.Encoder // into buf
 	count int64
 	err   error // the first; nothing is written after it
 	shut  bool
@@ -32,9 +33,9 @@ func newLineWriter(path string, every time.Duration) (*lineWriter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create record: %w", err)
 	}
+	buf := bufio.NewWriterSize(file, 64<<10)
 	w := &lineWriter{
-		path: path, file: file, buf: bufio.NewWriterSize(file, 64<<10),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		path: path, file: file, buf: buf, json: json.NewEncoder(buf), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.flushEvery(every)
 	return w, nil
@@ -67,21 +68,23 @@ func (w *lineWriter) add(v any) error {
 	if w == nil {
 		return ErrReadOnly
 	}
-	line, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode a line of %s: %w", w.path, err)
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.shut {
 		return fmt.Errorf("write %s: %w", w.path, os.ErrClosed)
 	}
-	if w.err == nil {
-		_, err := w.buf.Write(append(line, '\n'))
-		w.keep(err)
-		w.count++
+	if w.err != nil {
+		return w.err
 	}
-	return w.err
+	if err := w.json.Encode(v); err != nil { // nothing of it is written when it cannot be encoded
+		if _, err := json.Marshal(v); err != nil {
+			return fmt.Errorf("encode a line of %s: %w", w.path, err)
+		}
+		w.keep(err)
+		return w.err
+	}
+	w.count++
+	return nil
 }
 
 // flush brings everything that was added to the file. A nil writer has nothing.

@@ -1,6 +1,10 @@
 package results
 
-import "time"
+import (
+	"time"
+
+	"meshsim.dev/meshsim/scenarios/journey"
+)
 
 // Run is run.json: what ran, on what, and with what intent. It is written when
 // the run starts and again when it ends; a run without EndedAt was cut off.
@@ -110,6 +114,17 @@ type Traffic struct {
 	// budgets are inconclusive.
 	MaxLateShare float64        `json:"maxLateShare"`
 	Mix          map[string]int `json:"mix,omitempty"` // weight by route
+	// Journeys are what customers did in the mix's place, nil for a mix.
+	Journeys *journey.Set `json:"journeys,omitempty"`
+	// Replayed are the routes of a recording that was sent again.
+	Replayed []string `json:"replayed,omitempty"`
+	// Connections is how REST requests were sent: keep-alive, new or http2, ""
+	// in older records; MaxConnections is 0 where nothing bounded them.
+	Connections    string `json:"connections,omitempty"`
+	MaxConnections int    `json:"maxConnections,omitempty"`
+	// HTTP and GRPC are where the load balancer was: 127.0.0.1:port.
+	HTTP string `json:"http,omitempty"`
+	GRPC string `json:"grpc,omitempty"`
 }
 
 // Shop is how carefully the shop's pods were told to stop.
@@ -139,12 +154,33 @@ type PhasePlan struct {
 }
 
 // Calibration is what the sender measured against a server that does nothing,
-// so that its own share of every latency is known.
+// so that its own share of every latency is known, and how fast it can send.
 type Calibration struct {
+	// Of requests at an easy rate, from their scheduled instants.
 	Requests int           `json:"requests"`
 	P50      time.Duration `json:"p50Ns"`
 	P99      time.Duration `json:"p99Ns"`
 	Max      time.Duration `json:"maxNs"`
+	// Trials are the rates that were tried, in their order, and Held the highest
+	// that was held, in requests a second. Both are empty in older records.
+	Trials []Trial `json:"trials,omitempty"`
+	Held   float64 `json:"heldPerSecond,omitempty"`
+	// Wanted is the highest rate that the scenario means to send.
+	Wanted float64 `json:"wantedPerSecond,omitempty"`
+}
+
+// Trial is a rate at which the sender was tried.
+type Trial struct {
+	Rate float64 `json:"rate"` // meant, in requests a second
+	// Requests were scheduled; of them NotSent never left, and Failed did in vain.
+	Requests int64 `json:"requests"`
+	NotSent  int64 `json:"notSent,omitempty"`
+	Failed   int64 `json:"failed,omitempty"`
+	// Lags are how late requests left, of those that did.
+	LagP50 time.Duration `json:"lagP50Ns"`
+	LagP99 time.Duration `json:"lagP99Ns"`
+	LagMax time.Duration `json:"lagMaxNs"`
+	Held   bool          `json:"held"`
 }
 
 // Recorded counts the lines of each file.

@@ -158,6 +158,8 @@ func (r *reader) checkAgents(s *Scenario, seen course) {
 func (r *reader) checkAgentsTraffic(s *Scenario, a Agents, at *yaml.Node) {
 	t := s.Spec.Traffic
 	switch {
+	case a.Share > 0 && t.Journeys != nil:
+		r.fail(at, "agents %q cannot take a share of journeys, as one would be cut apart: give them a rate", a.Name)
 	case a.Share > 0 && t.Replay != nil:
 		r.fail(at, "agents %q cannot take a share of a replay, which is a file on this machine: give them a rate", a.Name)
 	case a.Share > 0 && t.Shape != nil && t.ShapeText == "":

@@ -144,7 +144,7 @@ func defaults() Spec {
 		Edge: defaultEdge(),
 		Traffic: Traffic{
 			Day: Day{Requests: 1000, LaunchRequests: 5000}, CompressTo: 90 * time.Second,
-			Timeout: 5 * time.Second, MaxLate: 50 * time.Millisecond, MaxLateShare: 0.01,
+			Timeout: 5 * time.Second, MaxLate: 50 * time.Millisecond, MaxLateShare: 0.01, Sender: Sender{Connections: KeepAlive},
 			Mix: map[string]int{
 				"browse": 40, "search": 15, "configure": 15, "order": 8, "customer": 7,
 				"recommend": 10, "grpc-get-product": 3, "grpc-stock": 2,
@@ -185,10 +185,12 @@ func (r *reader) shop(n *yaml.Node, s *Shop) {
 
 func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 	r.traffic = n
-	var given, replay *yaml.Node
+	var given, replay, journeys *yaml.Node
 	r.mapping(n, "traffic", map[string]field{
-		"shape":  func(n *yaml.Node) { given = n },
-		"replay": func(n *yaml.Node) { replay = n },
+		"shape":    func(n *yaml.Node) { given = n },
+		"replay":   func(n *yaml.Node) { replay = n },
+		"journeys": func(n *yaml.Node) { journeys = n },
+		"sender":   func(n *yaml.Node) { r.sender(n, &t.Sender) },
 		"day": func(n *yaml.Node) {
 			r.mapping(n, "day", map[string]field{
 				"requests":       r.integer("requests", 1, 1_000_000_000, &t.Day.Requests),
@@ -221,6 +223,15 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 	if given != nil {
 		t.Shape = shapes.shape(given)
 		t.ShapeText = shapes.written(given)
+	}
+	if journeys != nil {
+		if r.mix != nil {
+			r.fail(r.mix, "traffic has a mix or journeys, which bring their own routes, not both")
+		}
+		if replay != nil {
+			r.fail(replay, "traffic has journeys or a replay, not both")
+		}
+		t.Journeys = r.readJourneys(journeys)
 	}
 	if replay == nil {
 		return

@@ -113,7 +113,7 @@ spec:
 	require.Equal(t, Edge{"ip", 15, 30, "round_robin", 10}, s.Spec.Edge)
 	require.Equal(t, Traffic{
 		Day: Day{10, 20}, CompressTo: time.Minute, Timeout: time.Second, MaxLate: 10 * time.Millisecond, MaxLateShare: 0.025,
-		Mix: map[string]int{"order": 1, "browse": 0},
+		Mix: map[string]int{"order": 1, "browse": 0}, Sender: Sender{Connections: KeepAlive},
 	}, s.Spec.Traffic)
 	require.Equal(t, Phase{Name: "one", Scale: 0.5, Until: Until{10, 5 * time.Second}}, s.Spec.Phases[0])
 	require.Equal(t, 300, s.Spec.Phases[1].Until.Requests, "what 99 % needs, though budgets stand first")

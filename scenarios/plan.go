@@ -82,7 +82,7 @@ func (s *Scenario) Explain(w io.Writer) error {
 	plan, t := s.Plan(), s.Spec.Traffic
 	fmt.Fprintf(&b, "%s: %s\n\n", s.Metadata.Name, s.Metadata.Description)
 	fmt.Fprintf(&b, "Topology %s, seed %d.\n", s.Spec.Topology, s.Spec.Seed)
-	if t.Shape == nil && t.Replay == nil {
+	if t.Shape == nil && t.Replay == nil && t.Journeys == nil {
 		fmt.Fprintf(&b, "A launch day of %d requests (an ordinary one has %d) is replayed in %s:\n", t.Day.LaunchRequests, t.Day.Requests, t.CompressTo)
 	} else {
 		for _, line := range wrap("Traffic: "+t.Rates().String()+":", 100) {
@@ -90,6 +90,11 @@ func (s *Scenario) Explain(w io.Writer) error {
 		}
 	}
 	fmt.Fprintf(&b, "%.1f requests a second on average at scale 1, %.0f times the real rate.\n", t.MeanRate(1), t.Faster())
+	if t.Journeys != nil {
+		for _, line := range wrap(t.wordsForJourneys(), 100) {
+			fmt.Fprintln(&b, line)
+		}
+	}
 	fmt.Fprintf(&b, "At least %d requests in %s; steps that take longer prolong it.\n\nPhases\n", plan.Requests, plan.AtLeast)
 	table := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(table, "  NAME\tJUDGED\tREQUESTS\tNEEDED\tREAL A DAY\tSENT A SECOND\tAT LEAST")

@@ -6,13 +6,13 @@ package scenarios
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
+	"meshsim.dev/meshsim/scenarios/journey"
 	"meshsim.dev/meshsim/scenarios/shape"
 )
 
@@ -76,6 +76,9 @@ type Traffic struct {
 	ShapeText string
 	// Agents send from inside the cluster.
 	Agents []Agents
+	// Journeys, when they are not nil, take the place of Mix.
+	Journeys *journey.Chain
+	Sender   Sender
 }
 
 // Day is a day of the real shop.
@@ -102,7 +105,18 @@ type Until struct {
 }
 
 // Rates returns the rate over time at scale 1, from the first phase's begin.
+// Customers on journeys make their requests one after another, so those come
+// later than the shape has them.
 func (t Traffic) Rates() shape.Shape {
+	if t.Journeys != nil {
+		return shape.Later(t.Arriving(), t.Journeys.Delays())
+	}
+	return t.Arriving()
+}
+
+// Arriving returns the shape that arrivals are drawn from: Rates, but with all
+// requests of a journey at its beginning.
+func (t Traffic) Arriving() shape.Shape {
 	switch {
 	case t.Replay != nil:
 		return t.Replay.shape()
@@ -116,6 +130,16 @@ func (t Traffic) Rates() shape.Shape {
 // MeanRate returns the requests a second that there are on average in the long
 // run at scale.
 func (t Traffic) MeanRate(scale float64) float64 { return t.Rates().Mean() * scale }
+
+// HighestRate returns a rate in requests a second that the scenario's traffic
+// never exceeds in the mean.
+func (s *Scenario) HighestRate() float64 {
+	scale := 0.0
+	for _, p := range s.Spec.Phases {
+		scale = max(scale, p.Scale)
+	}
+	return scale * s.Spec.Traffic.Rates().Bound()
+}
 
 // Faster is how many times as fast as in the real shop time goes by.
 func (t Traffic) Faster() float64 {
@@ -133,18 +157,18 @@ func (t Traffic) short(real time.Duration) time.Duration {
 
 // source is where the requests' routes come from.
 func (t Traffic) source() string {
-	if t.Replay != nil {
+	switch {
+	case t.Replay != nil:
 		return "replay"
+	case t.Journeys != nil:
+		return "set of journeys"
 	}
 	return "mix"
 }
 
 // Sends tells whether there are requests of a route.
 func (t Traffic) Sends(route string) bool {
-	if t.Replay != nil {
-		return slices.Contains(t.Replay.Routes(), route)
-	}
-	return t.Mix[route] > 0
+	return t.Weights()[route] > 0
 }
 
 // HoldLimit returns how long a phase may wait for its requests after its steps
@@ -185,12 +209,20 @@ func (s *Scenario) RecordedTraffic() results.Traffic {
 	recorded := results.Traffic{
 		RealPerDay: t.Day.Requests, LaunchPerDay: t.Day.LaunchRequests, CompressTo: t.CompressTo,
 		Timeout: t.Timeout, MaxLate: t.MaxLate, MaxLateShare: t.MaxLateShare, Mix: t.Mix,
+		Connections: t.Sender.Connections, MaxConnections: t.Sender.MaxConnections,
 	}
-	if t.Shape != nil || t.Replay != nil {
+	if t.Shape != nil || t.Replay != nil || t.Journeys != nil {
 		recorded.Shape, recorded.MeanRate, recorded.Faster = t.Rates().String(), t.MeanRate(1), t.Faster()
 	}
-	if t.Replay != nil {
+	if t.Replay != nil || t.Journeys != nil {
 		recorded.Mix = nil
+	}
+	if t.Replay != nil {
+		recorded.Replayed = t.Replay.Routes()
+	}
+	if t.Journeys != nil {
+		set := t.Journeys.Set()
+		recorded.Journeys = &set
 	}
 	return recorded
 }

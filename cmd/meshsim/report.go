@@ -24,14 +24,9 @@ report.md and junit.xml into it. The exit code is the verdict's.`,
 		Example: "  meshsim report latest\n  meshsim report results/runs/20240611T090000Z-mtls-rollout\n  meshsim report latest --json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, names []string) error {
-			path := names[0]
-			if path == "latest" {
-				var err error
-				if path, err = results.Latest(runs); err != nil {
-					return err
-				}
-			} else if filepath.Base(path) == path {
-				path = filepath.Join(runs, path)
+			path, err := runPath(names[0], runs)
+			if err != nil {
+				return err
 			}
 			if asJSON {
 				return a.judgeJSON(path)

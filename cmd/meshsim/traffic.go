@@ -19,12 +19,12 @@ import (
 func (a *app) newTraffic() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "traffic",
-		Short:   "Draw traffic, or record it from access logs",
+		Short:   "Draw traffic, record it from access logs, send it again",
 		Example: "  meshsim traffic show mtls-rollout\n  meshsim traffic import 'logs/*.log.gz' -o launch.jsonl.gz",
 		Args:    args(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.newTrafficShow(), a.newTrafficImport())
+	c.AddCommand(a.newTrafficShow(), a.newTrafficImport(), a.newTrafficResend(), a.newTrafficCalibrate())
 	return c
 }
 

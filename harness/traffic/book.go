@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,12 +39,21 @@ func (c Counts) String() string {
 	return s
 }
 
-// book accounts for every request once. It keeps sums, not requests. Safe for
-// concurrent use.
+// book accounts for every request once. It keeps sums, not requests; each
+// sender's on a shelf of its own, so that senders do not wait for each other.
+// Safe for concurrent use.
 type book struct {
 	maxLate time.Duration
 	phaseAt func(at int64) string
 	sink    func(results.Request)
+
+	mu      sync.Mutex
+	shelves []*shelf
+}
+
+// shelf is one sender's part of the book.
+type shelf struct {
+	book *book
 
 	mu     sync.Mutex
 	phases map[string]*page
@@ -55,40 +65,55 @@ type page struct {
 }
 
 func newBook(maxLate time.Duration, phaseAt func(int64) string, sink func(results.Request)) *book {
-	return &book{maxLate: maxLate, phaseAt: phaseAt, sink: sink, phases: map[string]*page{}}
+	return &book{maxLate: maxLate, phaseAt: phaseAt, sink: sink}
+}
+
+// shelf makes one more.
+func (b *book) shelf() *shelf {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := &shelf{book: b, phases: map[string]*page{}}
+	b.shelves = append(b.shelves, s)
+	return s
 }
 
 // page must be called with mu held.
-func (b *book) page(phase string) *page {
-	p, ok := b.phases[phase]
+func (s *shelf) page(phase string) *page {
+	p, ok := s.phases[phase]
 	if !ok {
 		p = &page{latency: NewHistogram()}
-		b.phases[phase] = p
+		s.phases[phase] = p
 	}
 	return p
 }
 
+// NewHistogram returns one as all of a run's are: 1 µs to a minute, three
+// significant digits, so that any can be merged with any.
+func NewHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+}
+
 // schedule opens the account of a request due at an instant of the run, and
 // returns its phase, which is the one in force then.
-func (b *book) schedule(at int64) string {
-	phase := b.phaseAt(at)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.page(phase).Scheduled++
+func (s *shelf) schedule(at int64) string {
+	phase := s.book.phaseAt(at)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.page(phase).Scheduled++
 	return phase
 }
 
 // close settles a scheduled request, in the phase that schedule gave it, and
 // passes it on.
-func (b *book) close(r results.Request) {
-	b.count(&r)
-	b.sink(r)
+func (s *shelf) close(r results.Request) {
+	s.count(&r)
+	s.book.sink(r)
 }
 
-func (b *book) count(r *results.Request) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p := b.page(r.Phase)
+func (s *shelf) count(r *results.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.page(r.Phase)
 	switch r.Outcome {
 	case results.Undispatched:
 		p.Undispatched++
@@ -101,67 +126,62 @@ func (b *book) count(r *results.Request) {
 		p.Failed++
 	}
 	p.Requests++
-	if time.Duration(r.Lag()) > b.maxLate {
+	if time.Duration(r.Lag()) > s.book.maxLate {
 		p.Late++
 	}
-	micros := min(max(r.Latency()/1000, 1), p.latency.HighestTrackableValue())
-	_ = p.latency.RecordValue(micros) // cannot fail within the range
+	recordMicros(p.latency, r.Latency())
 }
 
 // counts returns the figures of one phase.
 func (b *book) counts(phase string) Counts {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	p, ok := b.phases[phase]
-	if !ok {
-		return Counts{}
-	}
-	c := p.Counts
-	c.P50, c.P99 = quantile(p.latency, 50), quantile(p.latency, 99)
+	c, _ := b.sum(func(name string) bool { return name == phase })
 	return c
 }
 
 // total returns the figures of all phases together.
 func (b *book) total() Counts {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var c Counts
-	for _, p := range b.phases {
-		c.Scheduled += p.Scheduled
-		c.Requests += p.Requests
-		c.OK += p.OK
-		c.Rejected += p.Rejected
-		c.Failed += p.Failed
-		c.Undispatched += p.Undispatched
-		c.Late += p.Late
-	}
-	all := b.merged()
-	c.P50, c.P99 = quantile(all, 50), quantile(all, 99)
+	c, _ := b.sum(func(string) bool { return true })
 	return c
 }
 
-// latencies returns the phases' histograms as one.
+// latencies returns the histograms of all phases as one.
 func (b *book) latencies() *hdrhistogram.Histogram {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.merged()
-}
-
-// merged must be called with mu held.
-func (b *book) merged() *hdrhistogram.Histogram {
-	all := NewHistogram()
-	for _, p := range b.phases {
-		all.Merge(p.latency)
-	}
+	_, all := b.sum(func(string) bool { return true })
 	return all
 }
 
-// NewHistogram returns one as all of a run's are: 1 µs to a minute, three
-// significant digits, so that any can be merged with any.
-func NewHistogram() *hdrhistogram.Histogram {
-	return hdrhistogram.New(1, time.Minute.Microseconds(), 3)
+// sum adds up the pages of the phases that are wanted. Histograms are merged;
+// percentiles cannot be.
+func (b *book) sum(wanted func(phase string) bool) (Counts, *hdrhistogram.Histogram) {
+	b.mu.Lock()
+	shelves := slices.Clone(b.shelves)
+	b.mu.Unlock()
+	var c Counts
+	all := NewHistogram()
+	for _, s := range shelves {
+		s.mu.Lock()
+		for phase, p := range s.phases {
+			if wanted(phase) {
+				c.add(p.Counts)
+				all.Merge(p.latency)
+			}
+		}
+		s.mu.Unlock()
+	}
+	c.P50, c.P99 = quantile(all, 50), quantile(all, 99)
+	return c, all
+}
+
+func (c *Counts) add(more Counts) {
+	c.Scheduled += more.Scheduled
+	c.Requests += more.Requests
+	c.OK += more.OK
+	c.Rejected += more.Rejected
+	c.Failed += more.Failed
+	c.Undispatched += more.Undispatched
+	c.Late += more.Late
 }
 
 func quantile(h *hdrhistogram.Histogram, q float64) time.Duration {
-	return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
+	return micros(h.ValueAtQuantile(q))
 }

@@ -19,23 +19,23 @@ func directMethod(route string) (method, bool) {
 	m := method{service: known.Service}
 	switch route {
 	case "product-catalog/GetProduct":
-		m.name, m.message = "shop.v1.ProductCatalog/GetProduct", func(rng *rand.Rand) proto.Message {
+		m.name, m.message = "shop.v1.ProductCatalog/GetProduct", func(rng *rand.Rand, _ *visitor) proto.Message {
 			return &shopapi.GetProductRequest{Id: anyProduct(rng)}
 		}
 	case "inventory-management/GetStock":
-		m.name, m.message = "shop.v1.InventoryManagement/GetStock", func(rng *rand.Rand) proto.Message {
+		m.name, m.message = "shop.v1.InventoryManagement/GetStock", func(rng *rand.Rand, _ *visitor) proto.Message {
 			return &shopapi.GetStockRequest{ProductId: anyProduct(rng)}
 		}
 	case "customer-profile/GetCustomer":
-		m.name, m.message = "shop.v1.CustomerProfile/GetCustomer", func(rng *rand.Rand) proto.Message {
+		m.name, m.message = "shop.v1.CustomerProfile/GetCustomer", func(rng *rand.Rand, _ *visitor) proto.Message {
 			return &shopapi.GetCustomerRequest{Id: anyCustomer(rng)}
 		}
 	case "recommendation-service/Recommend":
-		m.name, m.message = "shop.v1.RecommendationService/Recommend", func(rng *rand.Rand) proto.Message {
+		m.name, m.message = "shop.v1.RecommendationService/Recommend", func(rng *rand.Rand, _ *visitor) proto.Message {
 			return &shopapi.RecommendRequest{CustomerId: anyCustomer(rng)}
 		}
 	case "recommendation-service/Related":
-		m.name, m.message = "shop.v1.RecommendationService/Related", func(rng *rand.Rand) proto.Message {
+		m.name, m.message = "shop.v1.RecommendationService/Related", func(rng *rand.Rand, _ *visitor) proto.Message {
 			return &shopapi.RelatedRequest{ProductId: anyProduct(rng)}
 		}
 	default:

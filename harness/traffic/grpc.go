@@ -21,20 +21,22 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-const (
-	grpcWorkers = 4 // they only start calls: each call has a goroutine of its own
-	// ghz keeps a record of every call; it is told to skip those, up to a
-	// number for which it sets memory aside at the start
-	skipped = 20_000
-)
+const grpcWorkers = 4 // they only start calls: each call has a goroutine of its own
 
-// grpcSender sends one gRPC method by ghz. ghz numbers its calls in the order
-// of its pacer, so request n is the pacer's n-th; the number goes with the
-// call as metadata, by which the watched policy reports back.
+// legLength is how many calls one run of ghz makes. ghz keeps a record of every
+// call but the first ones, for which it sets memory aside at the start; a run
+// that ends with those needs no more, however long the traffic lasts.
+const legLength = 20_000
+
+// grpcSender sends one gRPC method by ghz, in legs. ghz numbers its calls in
+// the order of its pacer, so request n is the pacer's n-th, counted over all
+// legs; the number goes with the call as metadata, by which the watched policy
+// reports back.
 type grpcSender struct {
 	desk   *desk
+	script *Script
 	method method
-	seed   uint64
+	legs   uint64 // calls of each
 	input  *desc.MessageDescriptor
 	id     uint64
 
@@ -54,7 +56,8 @@ type grpcCall struct {
 	watched bool // its context is
 }
 
-// run sends until the pacer stops and every answer is in.
+// run sends until the pacer stops and every answer is in. Each leg is made, and
+// connected, while the one before it sends.
 func (s *grpcSender) run(p *pacer, addr string, timeout time.Duration) error {
 	protos, err := s.describe()
 	if err != nil {
@@ -62,36 +65,63 @@ func (s *grpcSender) run(p *pacer, addr string, timeout time.Duration) error {
 	}
 	s.id = watched.add(s)
 	defer watched.remove(s.id)
+	var legs sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	course := newCourse(p, s.legs)
+	for first := uint64(0); course.await(first); first += s.legs {
+		requester, err := s.leg(course, first, protos, addr, timeout)
+		if err != nil {
+			mu.Lock()
+			errs = append(errs, err)
+			mu.Unlock()
+			break
+		}
+		legs.Go(func() {
+			if _, err := requester.Run(); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, fmt.Errorf("send %s: %w", s.method.name, err))
+			}
+		})
+	}
+	legs.Wait()
+	s.settling.Wait() // the contexts have ended; their reports may be on the way
+	return errors.Join(errs...)
+}
+
+// leg makes the run of ghz that begins with a call.
+func (s *grpcSender) leg(c *course, first uint64, protos []byte, addr string, timeout time.Duration) (*runner.Requester, error) {
 	config, err := runner.NewConfig(s.method.name, addr,
 		runner.WithInsecure(true),
 		runner.WithProtosetBinary(protos),
-		runner.WithDataProvider(s.data),
-		runner.WithMetadataProvider(s.metadata),
+		runner.WithDataProvider(func(call *runner.CallData) ([]*dynamic.Message, error) {
+			return s.data(first + uint64(call.RequestNumber))
+		}),
+		runner.WithMetadataProvider(func(call *runner.CallData) (*metadata.MD, error) {
+			md := metadata.Pairs(callKey, callValue(s.id, first+uint64(call.RequestNumber)))
+			return &md, nil
+		}),
 		runner.WithDisableTemplateFuncs(true),
 		runner.WithDisableTemplateData(true),
 		runner.WithClientLoadBalancing(watchedPolicy),
-		runner.WithPacer(p),
+		runner.WithPacer(&legPacer{course: c, next: first, end: first + s.legs}),
 		runner.WithAsync(true), // open loop: a slow answer holds nothing up
 		runner.WithConcurrency(grpcWorkers),
 		runner.WithWorkerTicker(newCrew(grpcWorkers)),
 		runner.WithConnections(1),
 		runner.WithTimeout(timeout),
-		runner.WithTotalRequests(skipped),
-		runner.WithSkipFirst(skipped),
+		runner.WithTotalRequests(uint(s.legs)),
+		runner.WithSkipFirst(uint(s.legs)),
 	)
 	if err != nil {
-		return fmt.Errorf("set up ghz for %s: %w", s.method.name, err)
+		return nil, fmt.Errorf("set up ghz for %s: %w", s.method.name, err)
 	}
 	requester, err := runner.NewRequester(config)
 	if err != nil {
-		return fmt.Errorf("set up ghz for %s: %w", s.method.name, err)
+		return nil, fmt.Errorf("set up ghz for %s: %w", s.method.name, err)
 	}
-	_, err = requester.Run()
-	s.settling.Wait() // the contexts have ended; their reports may be on the way
-	if err != nil {
-		return fmt.Errorf("send %s: %w", s.method.name, err)
-	}
-	return nil
+	return requester, nil
 }
 
 // crew brings in ghz's workers, all at once. ghz's own way panics when a run is
@@ -111,7 +141,7 @@ func (c crew) Finish()                       {}
 
 // describe finds the method's input and packs its file for ghz.
 func (s *grpcSender) describe() ([]byte, error) {
-	file := s.method.message(draw(0, 0, 0)).ProtoReflect().Descriptor().ParentFile()
+	file := s.method.message(draw(0, 0, 0), nil).ProtoReflect().Descriptor().ParentFile()
 	set := &descriptorpb.FileDescriptorSet{}
 	collect(file, map[string]bool{}, set)
 	protos, err := proto.Marshal(set)
@@ -122,7 +152,7 @@ func (s *grpcSender) describe() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the protos of %s: %w", s.method.name, err)
 	}
-	name := s.method.message(draw(0, 0, 0)).ProtoReflect().Descriptor().FullName()
+	name := s.method.message(draw(0, 0, 0), nil).ProtoReflect().Descriptor().FullName()
 	for _, f := range files {
 		if s.input = f.FindMessage(string(name)); s.input != nil {
 			return protos, nil
@@ -144,20 +174,13 @@ func collect(f protoreflect.FileDescriptor, seen map[string]bool, into *descript
 	into.File = append(into.File, protodesc.ToFileDescriptorProto(f))
 }
 
-// metadata marks a call with its number.
-func (s *grpcSender) metadata(c *runner.CallData) (*metadata.MD, error) {
-	md := metadata.Pairs(callKey, callValue(s.id, uint64(c.RequestNumber)))
-	return &md, nil
-}
-
-// data makes a call's message; it is the last thing before the call.
-func (s *grpcSender) data(c *runner.CallData) ([]*dynamic.Message, error) {
-	n := uint64(c.RequestNumber)
+// data makes the message of call n; it is the last thing before the call.
+func (s *grpcSender) data(n uint64) ([]*dynamic.Message, error) {
 	r, ok := s.desk.claim(n)
 	if !ok {
 		return nil, errors.New("a call that was not scheduled")
 	}
-	data, err := proto.Marshal(s.method.message(draw(s.seed, s.desk.stream, s.desk.number(r))))
+	data, err := proto.Marshal(s.script.message(r.Seq, s.method))
 	if err != nil {
 		return nil, err
 	}

@@ -12,16 +12,17 @@ import (
 	"time"
 
 	vegeta "github.com/tsenart/vegeta/v12/lib"
+
+	"meshsim.dev/meshsim/scenarios"
 )
 
 const (
 	ticketHeader = "X-Meshsim-Ticket" // between targeter and transport, never on the wire
 	vegetaSeq    = "X-Vegeta-Seq"
 	bodyLimit    = 16 << 10 // of an answer, for its error; the rest is read and dropped
-	workers      = 64       // to begin with; vegeta adds more as it needs them
-	// a kept connection is dropped before the load balancer does it (60 s), so
-	// that no request meets a connection that is being closed
-	clientIdle = 30 * time.Second
+	workers      = 16       // to begin with; vegeta adds more as it needs them
+	contentType  = "Content-Type"
+	jsonType     = "application/json"
 )
 
 // httpSender sends by vegeta. Vegeta numbers its hits when they start, which
@@ -32,10 +33,10 @@ const (
 // only keeps the text.
 type httpSender struct {
 	desk    *desk
+	script  *Script
 	base    string // http://127.0.0.1:port
-	seed    uint64
 	timeout time.Duration
-	next    http.RoundTripper
+	wires   *wires
 
 	mu     sync.Mutex
 	hits   map[uint64]*hit // by vegeta's number
@@ -50,14 +51,9 @@ type hit struct {
 	err     error // with its type
 }
 
-func newHTTPSender(d *desk, addr string, seed uint64, timeout time.Duration, hosts ...string) *httpSender {
+func newHTTPSender(d *desk, script *Script, addr string, t scenarios.Traffic, hosts ...string) *httpSender {
 	return &httpSender{
-		desk: d, base: "http://" + addr, seed: seed, timeout: timeout, hits: map[uint64]*hit{},
-		next: &http.Transport{
-			DialContext:         dialOnly(hosts...),
-			MaxIdleConnsPerHost: 1024,
-			IdleConnTimeout:     clientIdle,
-		},
+		desk: d, script: script, base: "http://" + addr, timeout: t.Timeout, wires: newWires(t.Sender, hosts...), hits: map[uint64]*hit{},
 	}
 }
 
@@ -71,9 +67,7 @@ func (s *httpSender) run(p *pacer) error {
 	for r := range attacker.Attack(s.target, p, 0, "") {
 		s.settle(r)
 	}
-	if t, ok := s.next.(*http.Transport); ok {
-		t.CloseIdleConnections()
-	}
+	s.wires.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.broken
@@ -95,14 +89,14 @@ func (s *httpSender) fill(t *vegeta.Target) error {
 	if !ok {
 		return errors.New("a hit that was not scheduled")
 	}
-	c, err := callFor(r.Route, draw(s.seed, s.desk.stream, s.desk.number(r)))
+	c, err := s.script.call(r.Seq, r.Route)
 	if err != nil {
 		return err
 	}
 	t.Method, t.URL, t.Body = c.method, s.base+c.path, c.body
 	t.Header = http.Header{ticketHeader: {strconv.FormatUint(n, 10) + " " + c.orderID}}
 	if c.body != nil {
-		t.Header.Set("Content-Type", "application/json")
+		t.Header.Set(contentType, jsonType)
 	}
 	return nil
 }
@@ -113,25 +107,44 @@ func (s *httpSender) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
-	r = r.Clone(ctx)
-	r.Header.Del(ticketHeader)
-	r.Header.Del(vegetaSeq)
-	if r.Body == nil || r.Body == http.NoBody {
-		// Go's transport repeats a request without a body when a kept connection
-		// breaks; a body that cannot be had again keeps it from hiding that
-		r.Body = io.NopCloser(strings.NewReader(""))
-	}
-	r.GetBody = nil
-	h.sent = s.desk.now()
-	res, err := s.next.RoundTrip(r)
+	wire, done, err := s.wires.take(r.Context(), s.timeout)
 	if err != nil {
-		cancel()
 		h.err = err
 		return nil, err
 	}
-	res.Body = &watchedBody{ReadCloser: res.Body, hit: h, cancel: cancel}
+	// from here on it is the shop's time: what a wait for a connection took is not
+	ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
+	end := func() { done(); cancel() }
+	r = r.WithContext(ctx) // a copy, but for its header
+	r.Header = onTheWire(r.Header)
+	if r.Body == nil || r.Body == http.NoBody {
+		// Go's transport repeats a request without a body when a kept connection
+		// breaks; a body that cannot be had again keeps it from hiding that. Where
+		// the encoding is said, the transport does not probe for what is in it.
+		r.Body = io.NopCloser(strings.NewReader(""))
+		r.TransferEncoding = []string{"identity"}
+	}
+	r.GetBody = nil
+	h.sent = s.desk.now()
+	res, err := wire.RoundTrip(r)
+	if err != nil {
+		end()
+		h.err = err
+		return nil, err
+	}
+	res.Body = &watchedBody{ReadCloser: res.Body, hit: h, end: end}
 	return res, nil
+}
+
+// onTheWire is a header without what only this side knows.
+func onTheWire(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for name, values := range h {
+		if name != ticketHeader && name != vegetaSeq {
+			out[name] = values
+		}
+	}
+	return out
 }
 
 // begin notes which of the desk's requests is which of vegeta's hits.
@@ -161,16 +174,21 @@ func (s *httpSender) settle(r *vegeta.Result) {
 	if !ok {
 		return // never reached the transport; the desk's sweep accounts for it
 	}
+	if neverLeft(h.err) {
+		s.desk.giveUp(h.n, h.err.Error())
+		return
+	}
 	done := s.desk.at(r.Timestamp.Add(r.Latency)) // when it ended, not when it is read here
 	j := judgeHTTP(edgeService(s.desk.route(h.n)), int(r.Code), r.Headers, r.Body, h.err)
 	s.desk.finish(h.n, h.sent, done, h.orderID, j)
 }
 
-// watchedBody keeps the error that cut an answer off, and ends its timeout.
+// watchedBody keeps the error that cut an answer off, and ends its timeout and
+// its use of a connection.
 type watchedBody struct {
 	io.ReadCloser
-	hit    *hit
-	cancel context.CancelFunc
+	hit *hit
+	end func()
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
@@ -182,6 +200,7 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 }
 
 func (b *watchedBody) Close() error {
-	b.cancel()
-	return b.ReadCloser.Close()
+	err := b.ReadCloser.Close()
+	b.end()
+	return err
 }

@@ -20,6 +20,8 @@ type pacer struct {
 	began    time.Time     // the schedule's zero
 	stop     chan struct{} // closed to end the schedule
 	stopped  func() time.Duration
+
+	timer *time.Timer // of the waits, one at a time
 }
 
 var (
@@ -60,12 +62,16 @@ func (p *pacer) until(at time.Duration) bool {
 			return true
 		}
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	if p.timer == nil {
+		p.timer = time.NewTimer(wait)
+	} else {
+		p.timer.Reset(wait)
+	}
 	select {
 	case <-p.stop:
+		p.timer.Stop()
 		return false
-	case <-timer.C:
+	case <-p.timer.C:
 		return true
 	}
 }
@@ -91,12 +97,10 @@ func (p *pacer) close(a arrival, ok bool) {
 // desk hands out the scheduled requests of one sender and takes their results
 // back, each once.
 type desk struct {
-	stream  uint64 // this sender's number …
-	streams uint64 // … of so many: Seq interleaves them
-	proto   string
-	offset  time.Duration // of the schedule's zero from the run's start
-	begin   time.Time     // the run's start
-	book    *book
+	proto  string
+	offset time.Duration // of the schedule's zero from the run's start
+	begin  time.Time     // the run's start
+	book   *shelf
 
 	mu      sync.Mutex
 	opened  uint64 // requests scheduled
@@ -111,7 +115,7 @@ func (d *desk) now() time.Duration { return d.at(time.Now()) }
 
 // open schedules the next request and returns its number.
 func (d *desk) open(a arrival) (n uint64) {
-	r := d.request(a)
+	r := &results.Request{Seq: a.seq, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto}
 	r.Phase = d.book.schedule(r.Scheduled)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -126,15 +130,6 @@ func (d *desk) open(a arrival) (n uint64) {
 func (d *desk) skip(a arrival) {
 	d.giveUp(d.open(a), "the sender was behind its schedule when it was stopped")
 }
-
-func (d *desk) request(a arrival) *results.Request {
-	return &results.Request{
-		Seq: a.number*d.streams + d.stream, Scheduled: int64(d.offset + a.at), Route: a.route, Proto: d.proto,
-	}
-}
-
-// number is that of a request in its lane: what it asks for is drawn by it.
-func (d *desk) number(r results.Request) uint64 { return (r.Seq - d.stream) / d.streams }
 
 // route is that of request n, "" when it is settled.
 func (d *desk) route(n uint64) string {

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Due is one arrival of a schedule that several senders may share. Lane and
-// Number, with the seed, are all that its request is made from.
+// Due is one arrival of a schedule that several senders may share.
 type Due struct {
 	Lane   uint64 // which of the senders: HTTP, or one gRPC method
 	Number uint64 // how many came before it in its lane
@@ -41,9 +40,9 @@ func (p *part) next(horizon time.Duration) (arrival, bool) {
 		if !ok {
 			return a, false
 		}
-		a.number = p.n
+		d := Due{Lane: p.lane, Number: p.n, Seq: a.seq, At: a.at, Route: a.route}
 		p.n++
-		if p.mine == nil || p.mine(Due{Lane: p.lane, Number: a.number, At: a.at, Route: a.route}) {
+		if p.mine == nil || p.mine(d) {
 			return a, true
 		}
 	}
@@ -53,12 +52,12 @@ func (p *part) next(horizon time.Duration) (arrival, bool) {
 // after the other, whoever's they are. Nothing is sent. Of the options only
 // Traffic, Seed, Begin, Began and the scale count.
 func EachDue(o Options, until time.Duration, fn func(Due)) error {
-	plan, err := newSenderPlan(weights(o.Traffic))
+	script, err := NewScript(o.Traffic, o.Seed)
 	if err != nil {
 		return err
 	}
-	from, streams := o.source(), uint64(1+len(plan.grpc))
-	for _, l := range plan.lanes(o.Seed) {
+	from := o.source(script)
+	for _, l := range script.plan.lanes(o.Seed) {
 		s, err := from(l)
 		if err != nil {
 			return fmt.Errorf("draw the schedule: %w", err)
@@ -68,7 +67,7 @@ func EachDue(o Options, until time.Duration, fn func(Due)) error {
 			if !ok || a.at > until {
 				break
 			}
-			fn(Due{Lane: l.number, Number: n, Seq: n*streams + l.number, At: a.at, Route: a.route})
+			fn(Due{Lane: l.number, Number: n, Seq: a.seq, At: a.at, Route: a.route})
 		}
 		if err := s.close(); err != nil {
 			return fmt.Errorf("draw the schedule: %w", err)
@@ -77,9 +76,9 @@ func EachDue(o Options, until time.Duration, fn func(Due)) error {
 	return nil
 }
 
-// Lanes returns how many senders share a schedule's numbers: a request's Seq is
-// its number in its lane times this, plus the lane.
+// Lanes returns how many senders share a schedule's numbers: without journeys, a
+// request's Seq is its number in its lane times this, plus the lane.
 func Lanes(o Options) (uint64, error) {
-	plan, err := newSenderPlan(weights(o.Traffic))
-	return uint64(1 + len(plan.grpc)), err
+	plan, err := newSenderPlan(o.Traffic.Weights())
+	return plan.streams(), err
 }

@@ -16,7 +16,7 @@ func TestEveryDirectRouteHasItsMethod(t *testing.T) {
 		m, ok := methodFor(r.Name)
 		require.True(t, ok, r.Name)
 		require.Equal(t, r.Service, m.service)
-		require.NotNil(t, m.message(draw(1, 2, 3)))
+		require.NotNil(t, m.message(draw(1, 2, 3), nil))
 		s := &grpcSender{method: m}
 		_, err := s.describe()
 		require.NoError(t, err)

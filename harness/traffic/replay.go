@@ -22,7 +22,8 @@ import (
 // Which requests that are depends on the seed and the scale alone.
 type replay struct {
 	path   string
-	routes []string
+	lane   lane
+	sent   uint64 // requests that were due
 	seed   uint64
 	scale  func(at time.Duration) float64 // of the phase in force
 	factor float64                        // the replay's own scale
@@ -30,7 +31,6 @@ type replay struct {
 	lasts  time.Duration // one time through, compressed
 	spread time.Duration
 	rates  shape.Shape
-	share  float64
 
 	in     *recording.Reader
 	round  time.Duration // when this time through began
@@ -38,7 +38,7 @@ type replay struct {
 	ahead  *recorded     // read, and not due yet
 	grain  time.Duration // that now is of
 	now    float64
-	copies copies
+	copies dues
 	broken error
 }
 
@@ -48,10 +48,6 @@ type recorded struct {
 	number uint64
 }
 
-// replayStream is a stream of randomness of its own, for what is left out or
-// sent more than once.
-const replayStream = 2 << 32
-
 // mostSpread is how much later a copy of a request may be than the request, in
 // the recording's time: enough to be another customer's.
 const mostSpread = time.Minute
@@ -60,8 +56,8 @@ func newReplay(r *scenarios.Replay, rates shape.Shape, l lane, seed uint64, scal
 	period := r.Recording.Period()
 	faster := period.Seconds() / r.CompressTo.Seconds()
 	p := &replay{
-		path: r.File, routes: l.routes, seed: seed, scale: scale, factor: r.Scale, faster: faster, lasts: r.CompressTo,
-		spread: time.Duration(float64(min(mostSpread, period/100)) / faster), rates: rates, share: l.share, grain: -1,
+		path: r.File, lane: l, seed: seed, scale: scale, factor: r.Scale, faster: faster, lasts: r.CompressTo,
+		spread: time.Duration(float64(min(mostSpread, period/100)) / faster), rates: rates, grain: -1,
 	}
 	var err error
 	p.in, err = recording.Open(p.path)
@@ -78,7 +74,10 @@ func (p *replay) next(horizon time.Duration) (arrival, bool) {
 			if p.copies[0].at.Truncate(grain) > horizon {
 				return arrival{}, false
 			}
-			return heap.Pop(&p.copies).(arrival), true
+			a := heap.Pop(&p.copies).(arrival)
+			a.seq = p.lane.seq(p.sent)
+			p.sent++
+			return a, true
 		}
 		if p.ahead == nil || p.ahead.at.Truncate(grain) > horizon {
 			return arrival{}, false
@@ -91,7 +90,7 @@ func (p *replay) next(horizon time.Duration) (arrival, bool) {
 // multiply puts a request that is due among the copies, as often as the scale
 // has it.
 func (p *replay) multiply(r recorded) {
-	if !slices.Contains(p.routes, r.route) {
+	if !slices.Contains(p.lane.routes, r.route) {
 		return
 	}
 	if begin := r.at.Truncate(grain); begin != p.grain {
@@ -139,20 +138,7 @@ func (p *replay) again() (recording.Request, error) {
 
 // Rate implements schedule. It is about this: a recording has no rate.
 func (p *replay) Rate(at time.Duration) float64 {
-	return p.share * max(0, p.scale(at)) * p.rates.Rate(at)
+	return p.lane.share * max(0, p.scale(at)) * p.rates.Rate(at)
 }
 
 func (p *replay) close() error { return errors.Join(p.broken, p.in.Close()) }
-
-// copies are requests that are due, the earliest first; it is a heap.
-type copies []arrival
-
-func (c copies) Len() int           { return len(c) }
-func (c copies) Less(i, j int) bool { return c[i].at < c[j].at }
-func (c copies) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
-func (c *copies) Push(a any)        { *c = append(*c, a.(arrival)) }
-func (c *copies) Pop() any {
-	last := (*c)[len(*c)-1]
-	*c = (*c)[:len(*c)-1]
-	return last
-}

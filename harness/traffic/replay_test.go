@@ -44,7 +44,7 @@ func evenly(n int, gap time.Duration, routes ...string) []recording.Request {
 // replayUntil collects what a replay of all its routes sends before end.
 func replayUntil(t *testing.T, r *scenarios.Replay, seed uint64, end, step time.Duration, scale func(time.Duration) float64) []arrival {
 	t.Helper()
-	s, err := newReplay(r, scenarios.Traffic{Replay: r}.Rates(), lane{share: 1, routes: r.Routes()}, seed, scale)
+	s, err := newReplay(r, scenarios.Traffic{Replay: r}.Rates(), lane{streams: 1, share: 1, routes: r.Routes()}, seed, scale)
 	require.NoError(t, err)
 	var all []arrival
 	for horizon := step; ; horizon += step {
@@ -76,8 +76,8 @@ func TestAReplayKeepsOrderAndGapsAndBeginsAgain(t *testing.T) {
 		recording.Request{At: 1001 * time.Millisecond, Route: "browse"}, recording.Request{At: 9 * time.Second, Route: "search"})
 	require.Equal(t, 12*time.Second, r.CompressTo)
 	want := []arrival{
-		{at: 0, route: "browse"}, {at: time.Second, route: "order"}, {at: 1001 * time.Millisecond, route: "browse"}, {at: 9 * time.Second, route: "search"},
-		{at: 12 * time.Second, route: "browse"}, {at: 13 * time.Second, route: "order"}, {at: 13001 * time.Millisecond, route: "browse"}, {at: 21 * time.Second, route: "search"},
+		{0, "browse", 0}, {time.Second, "order", 1}, {1001 * time.Millisecond, "browse", 2}, {9 * time.Second, "search", 3},
+		{12 * time.Second, "browse", 4}, {13 * time.Second, "order", 5}, {13001 * time.Millisecond, "browse", 6}, {21 * time.Second, "search", 7},
 	}
 	require.Equal(t, want, replayUntil(t, r, 1, 24*time.Second, time.Second, always(1)))
 	require.Equal(t, want, replayUntil(t, r, 2, 24*time.Second, 7*time.Millisecond, always(1)), "whoever asks, and how often")
@@ -144,7 +144,7 @@ func TestTheLanesOfAReplayShareItOut(t *testing.T) {
 	r := recordedAt(t, evenly(9000, time.Millisecond, "browse", "grpc-stock", "order")...)
 	r.Scale = 1.5
 	whole := replayUntil(t, r, 3, 5*time.Second, time.Second, always(1))
-	plan, err := newSenderPlan(weights(scenarios.Traffic{Replay: r}))
+	plan, err := newSenderPlan(scenarios.Traffic{Replay: r}.Weights())
 	require.NoError(t, err)
 	var parts []arrival
 	for _, l := range plan.lanes(3) {
@@ -156,12 +156,16 @@ func TestTheLanesOfAReplayShareItOut(t *testing.T) {
 				break
 			}
 			require.Contains(t, l.routes, a.route)
+			a.seq = 0 // each lane's own
 			parts = append(parts, a)
 		}
 		require.InEpsilon(t, 1500*l.share, s.Rate(0), 0.01)
 		require.NoError(t, s.close())
 	}
 	require.Equal(t, []float64{2. / 3, 1. / 3}, []float64{plan.share["http"], plan.share["grpc-stock"]})
+	for i := range whole {
+		whole[i].seq = 0
+	}
 	require.ElementsMatch(t, whole, parts)
 }
 

@@ -26,7 +26,7 @@ func TestEveryRouteOfAMixCanBeSent(t *testing.T) {
 			continue
 		}
 		for n := range uint64(200) {
-			c, err := callFor(r.Name, draw(1, 0, n))
+			c, err := callFor(r.Name, draw(1, 0, n), nil)
 			require.NoError(t, err)
 			u, err := url.Parse("http://127.0.0.1" + c.path)
 			require.NoError(t, err)
@@ -35,20 +35,20 @@ func TestEveryRouteOfAMixCanBeSent(t *testing.T) {
 			require.Equal(t, r.Name == "order", c.orderID != "")
 		}
 	}
-	_, err := callFor("shoplift", draw(1, 0, 0))
+	_, err := callFor("shoplift", draw(1, 0, 0), nil)
 	require.ErrorContains(t, err, `no HTTP route "shoplift"`)
 }
 
 func TestARequestIsAFunctionOfSeedAndNumber(t *testing.T) {
 	for _, route := range []string{"browse", "search", "configure", "order", "customer", "recommend"} {
-		one, err := callFor(route, draw(7, 0, 42))
+		one, err := callFor(route, draw(7, 0, 42), nil)
 		require.NoError(t, err)
-		again, err := callFor(route, draw(7, 0, 42))
+		again, err := callFor(route, draw(7, 0, 42), nil)
 		require.NoError(t, err)
 		require.Equal(t, one, again)
 	}
 	m, _ := methodFor("grpc-stock")
-	require.True(t, proto.Equal(m.message(draw(7, 2, 9)), m.message(draw(7, 2, 9))))
+	require.True(t, proto.Equal(m.message(draw(7, 2, 9), nil), m.message(draw(7, 2, 9), nil)))
 }
 
 var (
@@ -72,7 +72,7 @@ func TestOrdersAreMostlyOfPlentifulItemsUnderIdsOfTheirOwn(t *testing.T) {
 	seen, unique := map[string]bool{}, 0
 	bought := map[int]bool{}
 	for n := range uint64(orders) {
-		c, err := callFor("order", draw(5000, 0, n))
+		c, err := callFor("order", draw(5000, 0, n), nil)
 		require.NoError(t, err)
 		var body struct {
 			OrderID, CustomerID string
@@ -111,7 +111,7 @@ func TestConfigurationsFitTheirProductsButForAFew(t *testing.T) {
 	options := [3][]string{{"keycaps", "layout", "switches"}, {"shell", "video"}, {"battery", "screen"}}
 	odd := 0
 	for n := range uint64(5000) {
-		c, err := callFor("configure", draw(5000, 0, n))
+		c, err := callFor("configure", draw(5000, 0, n), nil)
 		require.NoError(t, err)
 		var body struct {
 			ProductID string
@@ -157,8 +157,8 @@ func TestOutsideCallsNameProductsOfTheShop(t *testing.T) {
 	stock, _ := methodFor("grpc-stock")
 	require.Equal(t, shopapi.InventoryManagement_GetStock_FullMethodName, "/"+stock.name)
 	for n := range uint64(500) {
-		number(t, get.message(draw(1, 1, n)).(*shopapi.GetProductRequest).GetId())
-		number(t, stock.message(draw(1, 2, n)).(*shopapi.GetStockRequest).GetProductId())
+		number(t, get.message(draw(1, 1, n), nil).(*shopapi.GetProductRequest).GetId())
+		number(t, stock.message(draw(1, 2, n), nil).(*shopapi.GetStockRequest).GetProductId())
 	}
 }
 
@@ -167,7 +167,7 @@ func BenchmarkCall(b *testing.B) {
 	n := uint64(0)
 	for b.Loop() {
 		n++
-		if _, err := callFor("order", draw(1, 0, n)); err != nil {
+		if _, err := callFor("order", draw(1, 0, n), nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -7,11 +7,9 @@
 package traffic
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,11 +46,14 @@ type Options struct {
 	Hosts []string
 	// Sink takes every result as it comes, from several goroutines.
 	Sink func(results.Request)
+
+	legs uint64 // gRPC calls of one run of ghz; 0 for legLength
 }
 
 // Stream is traffic under way.
 type Stream struct {
 	book     *book
+	taken    *shelf    // of other senders' requests
 	began    time.Time // the schedule's zero: midnight of the first day
 	stop     chan struct{}
 	stopOnce sync.Once
@@ -67,24 +68,27 @@ type Stream struct {
 // Start begins to send; the first day begins now. The stream ends by Stop, or
 // when ctx does; either way requests under way are waited for.
 func Start(ctx context.Context, o Options) (*Stream, error) {
-	plan, err := newSenderPlan(weights(o.Traffic))
+	script, err := NewScript(o.Traffic, o.Seed)
 	if err != nil {
 		return nil, fault.NewInvalid(err, "")
 	}
-	if err := check(o, plan); err != nil {
+	if err := check(o, script.plan); err != nil {
 		return nil, err
 	}
 	if o.Began.IsZero() { // before the source reads it
 		o.Began = time.Now()
 	}
-	return start(ctx, o, plan, o.source())
+	return start(ctx, o, script, o.source(script))
 }
 
 // source is where the arrivals come from.
-func (o Options) source() source {
+func (o Options) source(script *Script) source {
 	rates, scale := o.Traffic.Rates(), o.scale()
-	if r := o.Traffic.Replay; r != nil {
-		return replayed(r, rates, o.Seed, scale)
+	switch {
+	case o.Traffic.Replay != nil:
+		return replayed(o.Traffic.Replay, rates, o.Seed, scale)
+	case o.Traffic.Journeys != nil:
+		return walked(script, o.Traffic.Arriving(), rates, scale)
 	}
 	return drawn(rates, o.Seed, scale)
 }
@@ -96,18 +100,6 @@ func (o Options) scale() func(at time.Duration) float64 {
 	}
 	zero := o.Began.Sub(o.Begin)
 	return func(at time.Duration) float64 { return o.ScaleAt(int64(zero + at)) }
-}
-
-// weights are the routes' shares of the traffic: the mix's, or the recording's.
-func weights(t scenarios.Traffic) map[string]int {
-	if t.Replay == nil {
-		return t.Mix
-	}
-	w := map[string]int{}
-	for _, route := range t.Replay.Routes() {
-		w[route] = int(t.Replay.Recording.Count([]string{route}))
-	}
-	return w
 }
 
 func check(o Options, plan senderPlan) error {
@@ -128,74 +120,8 @@ func check(o Options, plan senderPlan) error {
 	return errors.Join(errs...)
 }
 
-// senderPlan shares the mix out: one sender for all HTTP routes, one for each
-// gRPC method.
-type senderPlan struct {
-	http  Mix
-	grpc  []string // routes, sorted
-	share map[string]float64
-}
-
-func newSenderPlan(weights map[string]int) (senderPlan, error) {
-	all, err := NewMix(weights)
-	if err != nil {
-		return senderPlan{}, err
-	}
-	if all.Total() == 0 {
-		return senderPlan{}, errors.New("the mix gives weight to no route")
-	}
-	p := senderPlan{share: map[string]float64{}}
-	overHTTP := map[string]int{}
-	for _, route := range slices.Sorted(maps.Keys(weights)) {
-		weight := weights[route]
-		switch protoOf(route) {
-		case "http":
-			overHTTP[route] = weight
-		case "grpc":
-			if weight > 0 {
-				p.grpc = append(p.grpc, route)
-				p.share[route] = float64(weight) / all.Total()
-			}
-		default:
-			return senderPlan{}, fmt.Errorf("the mix names an unknown route %q", route)
-		}
-	}
-	p.http, err = NewMix(overHTTP)
-	p.share["http"] = p.http.Total() / all.Total()
-	return p, err
-}
-
-func protoOf(route string) string {
-	r, _ := scenarios.FindRoute(route)
-	return r.Proto
-}
-
-// edgeService is the service that answers a route at the edge.
-func edgeService(route string) string {
-	r, _ := scenarios.FindRoute(route)
-	return r.Service
-}
-
-// lanes are the senders' parts.
-func (p senderPlan) lanes(seed uint64) []lane {
-	var all []lane
-	if p.http.Total() > 0 {
-		all = append(all, lane{
-			proto: "http", share: p.share["http"], routes: p.http.routes,
-			route: func(n uint64) string { return p.http.pick(draw(seed, routeStream, n)) },
-		})
-	}
-	for i, name := range p.grpc {
-		all = append(all, lane{
-			number: uint64(i + 1), proto: "grpc", share: p.share[name], routes: []string{name},
-			route: func(uint64) string { return name },
-		})
-	}
-	return all
-}
-
-func start(ctx context.Context, o Options, plan senderPlan, from source) (*Stream, error) {
-	lanes := plan.lanes(o.Seed)
+func start(ctx context.Context, o Options, script *Script, from source) (*Stream, error) {
+	lanes := script.plan.lanes(o.Seed)
 	due, err := schedules(lanes, parted(from, o.Mine))
 	if err != nil {
 		return nil, err
@@ -206,33 +132,31 @@ func start(ctx context.Context, o Options, plan senderPlan, from source) (*Strea
 	s := &Stream{
 		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: o.Began, stop: make(chan struct{}),
 	}
+	s.taken = s.book.shelf()
 	for i, l := range lanes {
 		d := &desk{
-			stream: l.number, streams: uint64(1 + len(plan.grpc)), proto: l.proto, offset: s.began.Sub(o.Begin),
-			begin: o.Begin, book: s.book, pending: map[uint64]*results.Request{},
+			proto: l.proto, offset: s.began.Sub(o.Begin), begin: o.Begin, book: s.book.shelf(),
+			pending: map[uint64]*results.Request{},
 		}
 		p := &pacer{
 			schedule: due[i], desk: d, began: s.began, stop: s.stop,
 			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
 		}
-		s.send(d, func() error { return errors.Join(send(o, l, d, p), due[i].close()) })
+		s.send(d, func() error { return errors.Join(send(o, script, l, d, p), due[i].close()) })
 	}
 	s.unhook = context.AfterFunc(ctx, s.end)
 	return s, nil
 }
 
 // send sends what is due in one lane until the pacer stops.
-func send(o Options, l lane, d *desk, p *pacer) error {
+func send(o Options, script *Script, l lane, d *desk, p *pacer) error {
 	if l.proto == "http" {
-		return newHTTPSender(d, o.HTTP, o.Seed, o.Traffic.Timeout, o.Hosts...).run(p)
+		return newHTTPSender(d, script, o.HTTP, o.Traffic, o.Hosts...).run(p)
 	}
 	m, _ := methodFor(l.routes[0])
-	sender := &grpcSender{desk: d, method: m, seed: o.Seed, calls: map[uint64]*grpcCall{}}
+	sender := &grpcSender{desk: d, method: m, script: script, legs: cmp.Or(o.legs, legLength), calls: map[uint64]*grpcCall{}}
 	return sender.run(p, o.GRPC, o.Traffic.Timeout)
 }
-
-// routeStream is a stream of randomness of its own, for the choice of routes.
-const routeStream = 1 << 32
 
 func (s *Stream) send(d *desk, run func() error) {
 	s.senders.Go(func() {
@@ -255,7 +179,8 @@ func (s *Stream) end() {
 }
 
 // Stop ends the schedule and returns when every request is accounted for,
-// which takes no longer than the timeout of one. The error is about the
+// which takes no longer than the timeout of one, or two where requests may have
+// to wait for a connection. The error is about the
 // senders, never about answers. It may be called again.
 func (s *Stream) Stop() error {
 	s.unhook()
@@ -275,8 +200,8 @@ func (s *Stream) Total() Counts { return s.book.total() }
 // Take accounts for a request that another sender of the same run has settled,
 // its times being this run's. Its phase is the one in force at its instant.
 func (s *Stream) Take(r results.Request) {
-	r.Phase = s.book.schedule(r.Scheduled)
-	s.book.close(r)
+	r.Phase = s.taken.schedule(r.Scheduled)
+	s.taken.close(r)
 }
 
 // Latencies returns what finished requests took from their scheduled instants,

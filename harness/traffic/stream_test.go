@@ -114,7 +114,7 @@ func TestEveryAnswerIsMatchedWithItsRequest(t *testing.T) {
 			require.Equal(t, "grpc", q.Proto)
 			m, _ := methodFor(q.Route)
 			stream := q.Seq % 3
-			message := m.message(draw(o.Seed, stream, (q.Seq-stream)/3))
+			message := m.message(draw(o.Seed, stream, (q.Seq-stream)/3), nil)
 			var id string
 			if q.Route == "grpc-stock" {
 				id = message.(*shopapi.GetStockRequest).GetProductId()
@@ -269,12 +269,12 @@ func TestTheScaleMayChangeAndPhasesAreKept(t *testing.T) {
 func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 	rec := &record{}
 	b := newBook(50*time.Millisecond, func(int64) string { return "p" }, rec.add)
-	d := &desk{streams: 1, proto: "http", book: b, pending: map[uint64]*results.Request{}}
+	d := &desk{proto: "http", book: b.shelf(), pending: map[uint64]*results.Request{}}
 	stop := make(chan struct{})
 	const rate, end = 100, 10 * time.Second
 	p := &pacer{
 		schedule: &drawnSchedule{
-			Arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), route: func(uint64) string { return "browse" },
+			Arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), lane: lane{streams: 1, route: func(uint64) string { return "browse" }},
 		},
 		desk: d, stop: stop,
 		began: time.Now().Add(-time.Hour), stopped: func() time.Duration { return end },
@@ -308,7 +308,7 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 func TestASenderThatEndsEarlyLeavesNothingOpen(t *testing.T) {
 	rec := &record{}
 	b := newBook(time.Second, func(int64) string { return "p" }, rec.add)
-	d := &desk{streams: 1, book: b, pending: map[uint64]*results.Request{}}
+	d := &desk{book: b.shelf(), pending: map[uint64]*results.Request{}}
 	for i := range 5 {
 		d.open(arrival{at: time.Duration(i), route: "browse"})
 	}
@@ -355,24 +355,9 @@ func TestAnHTTPOnlyMixNeedsNoGRPCAddress(t *testing.T) {
 	audit(t, s, rec)
 }
 
-func TestTheSenderKnowsItsOwnShare(t *testing.T) {
-	c, err := Calibrate(t.Context())
-	require.NoError(t, err)
-	require.InDelta(t, calibrationRate*calibrationLasts.Seconds(), c.Requests, 150)
-	require.Positive(t, c.P50)
-	require.LessOrEqual(t, c.P50, c.P99)
-	require.LessOrEqual(t, c.P99, c.Max+time.Millisecond) // the histogram rounds up
-	t.Logf("%+v", c)
-
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err = Calibrate(ctx)
-	require.ErrorIs(t, err, context.Canceled)
-}
-
 func BenchmarkBook(b *testing.B) {
 	book := newBook(50*time.Millisecond, func(int64) string { return "p" }, func(results.Request) {})
-	d := &desk{streams: 1, book: book, pending: map[uint64]*results.Request{}}
+	d := &desk{book: book.shelf(), pending: map[uint64]*results.Request{}}
 	at := time.Duration(0)
 	b.ReportAllocs()
 	for b.Loop() {

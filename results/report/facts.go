@@ -59,6 +59,9 @@ func (d Data) facts() []fact {
 	if c := r.Calibration; c != nil {
 		add("sender alone", "against a server that does nothing: p50 %s ms, p99 %s ms, max %s ms over %s requests",
 			millis(ms(c.P50)), millis(ms(c.P99)), millis(ms(c.Max)), count(int64(c.Requests)))
+		if c.Held > 0 {
+			add("sender's limit", "%s requests a second left on time, %.0f are wanted at most", count(int64(c.Held)), c.Wanted)
+		}
 	}
 	for _, g := range r.Agents {
 		add("agents "+g.Name, "%s", agentsText(g))

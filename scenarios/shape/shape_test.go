@@ -38,7 +38,7 @@ func anyShape(rng *rand.Rand, depth int) Shape {
 	}
 	kinds := 7
 	if depth > 0 {
-		kinds = 12
+		kinds = 13
 	}
 	switch rng.IntN(kinds) {
 	case 0:
@@ -72,6 +72,12 @@ func anyShape(rng *rand.Rand, depth int) Shape {
 		return Scale(anyShape(rng, depth-1), rng.Float64()*4)
 	case 10:
 		return Compress(anyShape(rng, depth-1), 0.2+rng.Float64()*5)
+	case 11:
+		delays := make([]time.Duration, 1+rng.IntN(5))
+		for i := range delays {
+			delays[i] = time.Duration(rng.Int64N(int64(20 * time.Second)))
+		}
+		return Later(anyShape(rng, depth-1), delays)
 	default:
 		var parts []Part
 		for _, s := range some(3) {
@@ -323,4 +329,15 @@ func TestThePeakIsTheHighestRateThereIs(t *testing.T) {
 			require.LessOrEqual(t, s.Rate(from+time.Duration(rng.Int64N(int64(to-from)))), peak*1.01+1e-9)
 		}
 	})
+}
+
+func TestWhatComesLaterIsAsMuchInTheEnd(t *testing.T) {
+	s := Later(Spike(0, 60, Peak{At: 10 * time.Second, Hold: 10 * time.Second}), []time.Duration{8 * time.Second, 0})
+	require.Equal(t, []float64{0, 30, 60, 30, 0}, []float64{
+		s.Rate(9 * time.Second), s.Rate(12 * time.Second), s.Rate(19 * time.Second), s.Rate(21 * time.Second), s.Rate(29 * time.Second),
+	})
+	require.InDelta(t, 600, s.Count(0, time.Minute), 1e-9)
+	require.InDelta(t, 60, s.Count(10*time.Second, 12*time.Second), 1e-9)
+	require.Equal(t, 28*time.Second, s.Settled())
+	require.Equal(t, "spike from 0/s to 60/s at 10s for 10s, later by 4s on average", s.String())
 }

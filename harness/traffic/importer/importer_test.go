@@ -23,6 +23,7 @@ import (
 	"meshsim.dev/meshsim/harness/traffic/accesslog"
 	"meshsim.dev/meshsim/scenarios"
 	"meshsim.dev/meshsim/scenarios/recording"
+	"meshsim.dev/meshsim/test/generatedlog"
 )
 
 // kept keeps what it is given.
@@ -322,7 +323,7 @@ func TestAnImportCanBeStoppedAndSaysWhenItCannotWrite(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var seen int64
 	_, err := Import(ctx, Options{
-		Logs: []string{"-"}, Stdin: newGenerated(1<<40, time.Millisecond), Rules: shopRules(t), Sink: &kept{},
+		Logs: []string{"-"}, Stdin: generatedlog.New(1<<40, time.Millisecond), Rules: shopRules(t), Sink: &kept{},
 		Progress: func(n int64) {
 			if seen = n; n > 20_000 {
 				cancel()
@@ -350,7 +351,7 @@ func TestAMillionLinesTakeTheMemoryOfATenthOfThem(t *testing.T) {
 		}
 		runtime.GC()
 		r, err := Import(t.Context(), Options{
-			Logs: []string{"-"}, Stdin: newGenerated(lines, 100*time.Microsecond), Rules: shopRules(t), Sink: &counting{}, Progress: watch,
+			Logs: []string{"-"}, Stdin: generatedlog.New(lines, 100*time.Microsecond), Rules: shopRules(t), Sink: &counting{}, Progress: watch,
 		})
 		require.NoError(t, err)
 		require.Equal(t, int64(lines), r.Lines)
@@ -365,7 +366,7 @@ func TestAMillionLinesTakeTheMemoryOfATenthOfThem(t *testing.T) {
 func FuzzImport(f *testing.F) {
 	f.Add([]byte(jsonAt(0, "GET", "/api/orders")+"x\n"), []byte(`192.0.2.1 - - [11/Jun/2024:07:00:00 +0000] "GET /api/catalog/products HTTP/1.1" 200 1`))
 	line := make([]byte, 2000)
-	n, err := newGenerated(4, time.Second).Read(line)
+	n, err := generatedlog.New(4, time.Second).Read(line)
 	require.NoError(f, err)
 	f.Add(line[:n], line[:n/2])
 	f.Add([]byte("\x1f\x8b\x08"), []byte{})
@@ -418,10 +419,10 @@ func benchmarkImport(b *testing.B, in io.Reader) {
 	b.ReportMetric(float64(most)/(1<<20), "MiB")
 }
 
-func BenchmarkImportALB(b *testing.B) { benchmarkImport(b, newGenerated(b.N, time.Millisecond)) }
+func BenchmarkImportALB(b *testing.B) { benchmarkImport(b, generatedlog.New(b.N, time.Millisecond)) }
 
 func BenchmarkGenerate(b *testing.B) {
-	n, err := io.Copy(io.Discard, newGenerated(b.N, time.Millisecond))
+	n, err := io.Copy(io.Discard, generatedlog.New(b.N, time.Millisecond))
 	require.NoError(b, err)
 	b.SetBytes(n / int64(b.N))
 }
@@ -431,7 +432,7 @@ func BenchmarkImportALBGzip(b *testing.B) {
 	const chunk = 20_000
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
-	_, err := io.Copy(z, newGenerated(chunk, time.Millisecond))
+	_, err := io.Copy(z, generatedlog.New(chunk, time.Millisecond))
 	require.NoError(b, err)
 	require.NoError(b, z.Close())
 	// gzip goes on where one member ends; the repeats are out of order and

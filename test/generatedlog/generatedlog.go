@@ -1,4 +1,6 @@
-package importer
+// Package generatedlog makes access logs of any length, for tests and benches of
+// what reads them.
+package generatedlog
 
 import (
 	"io"
@@ -6,10 +8,10 @@ import (
 	"time"
 )
 
-// generated is an endless load balancer's log that is made while it is read:
+// Log is a load balancer's log that is made while it is read:
 // sixteen kinds of lines, each with its own time, about as much out of order as
 // real ones are.
-type generated struct {
+type Log struct {
 	lines int // that are left
 	at    int64
 	gap   int64 // microseconds, on average
@@ -19,8 +21,9 @@ type generated struct {
 	kinds [][2]string
 }
 
-func newGenerated(lines int, gap time.Duration) *generated {
-	g := &generated{
+// New returns a log of so many lines, a gap apart on average.
+func New(lines int, gap time.Duration) *Log {
+	g := &Log{
 		lines: lines, at: time.Date(2024, 6, 11, 7, 0, 0, 0, time.UTC).UnixMicro(), gap: gap.Microseconds(), rng: rand.New(rand.NewPCG(1, 2)),
 	}
 	agents := []string{"curl/8.0", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/125.0.0.0 Safari/537.36"}
@@ -43,7 +46,7 @@ func newGenerated(lines int, gap time.Duration) *generated {
 	return g
 }
 
-func (g *generated) Read(p []byte) (int, error) {
+func (g *Log) Read(p []byte) (int, error) {
 	n := 0
 	for n < len(p) {
 		if len(g.rest) == 0 {
@@ -62,7 +65,7 @@ func (g *generated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (g *generated) line() []byte {
+func (g *Log) line() []byte {
 	g.at += g.rng.Int64N(2*g.gap + 1)
 	kind := g.kinds[g.rng.IntN(len(g.kinds))]
 	g.buf = append(g.buf[:0], "h2 "...)
