@@ -21,6 +21,7 @@ const usage = `usage:
   agent call --target PROTOCOL://HOST:PORT[/PATH] [--rate PER_SECOND] [--count N] [--strict] …
   agent job --target PROTOCOL://HOST:PORT[/PATH] [--shutdown]
   agent leaf --target HOST:PORT --name NAME
+  agent capture --node NAME [--pods NETWORK,…] [--nodes ADDR,…] [--needle NAME=HEX] [--every DURATION]
   agent sockets
   agent sleep DURATION
   agent hold`
@@ -37,6 +38,7 @@ var commands = map[string]command{
 	"call":        makeCalls,
 	"job":         doJob,
 	"leaf":        readLeaf,
+	"capture":     capture,
 	"sockets":     listSockets,
 	"sleep":       sleep,
 	"hold":        hold,
