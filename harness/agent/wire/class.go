@@ -10,8 +10,8 @@ type Class string
 
 const (
 	TLS      Class = "tls"
-	HTTP1    Class = "http/1"
-	HTTP2    Class = "http/2"
+	HTTP1    Class = "http1"
+	HTTP2    Class = "http2"
 	Postgres Class = "postgresql"
 	// ServerFirst: the server spoke before its client did, and not in TLS.
 	ServerFirst Class = "server-first"

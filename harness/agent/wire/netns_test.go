@@ -97,7 +97,7 @@ func send(role string) error {
 		return err
 	}
 	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "stock"}, MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "stock", NextProtos: []string{"http/1.1"}}, MaxConnsPerHost: 16, MaxIdleConnsPerHost: 16,
 	}}
 	var (
 		mu       sync.Mutex
