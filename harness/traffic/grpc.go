@@ -146,7 +146,8 @@ func collect(f protoreflect.FileDescriptor, seen map[string]bool, into *descript
 
 // metadata marks a call with its number.
 func (s *grpcSender) metadata(c *runner.CallData) (*metadata.MD, error) {
-	md := metadata.Pairs(callKey, callValue(s.id, uint64(c.RequestNumber)))
+	n := uint64(c.RequestNumber)
+	md := metadata.Pairs(callKey, callValue(s.id, n), traceHeader, trace(s.seed, s.desk.stream, n))
 	return &md, nil
 }
 
