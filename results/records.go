@@ -72,6 +72,13 @@ const (
 	Node       = "node"      // Name: the node; fields state ready|not-ready
 	Warning    = "warning"
 	Note       = "note"
+	// Rollout is of a Deployment: Name: its name; fields state begun|complete.
+	Rollout = "rollout"
+	// Certificate is what cert-manager or the mesh's identity says of one; Name: the
+	// object; Detail: its reason and message.
+	Certificate = "certificate"
+	// Webhook is what the mesh's injector says of a call; Name: the object.
+	Webhook = "webhook"
 )
 
 // Keys of an event's fields, which attribution reads.
@@ -96,6 +103,8 @@ const (
 	StateOOMKilled   = "oom-killed"
 	StateAdded       = "added"
 	StateRemoved     = "removed"
+	StateBegun       = "begun"
+	StateComplete    = "complete"
 )
 
 // Event is one line of events.jsonl: something that was done to the cluster or
