@@ -18,6 +18,7 @@ import (
 	"meshsim.dev/meshsim/clusters/progress"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/harness/watch"
@@ -66,6 +67,10 @@ type rehearsal struct {
 	env    *steps.Env
 	run    results.Run
 	undo   []steps.Undoer
+
+	capture     *capture // nil when the wire is not followed
+	stopCapture context.CancelFunc
+	identities  probes.Serials // that the proxies have shown so far
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -84,7 +89,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	if err := folder.WriteRun(run); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run}
+	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}}
 	r.stack = &stack.Env{
 		Kube: client, Images: o.Bundle, Fit: o.Cluster.Fit, KMSEndpoint: o.Cluster.KMSEndpoint,
 		Mesh: o.Mesh, Kubeconfig: o.Cluster.Kubeconfig, Log: o.Log, Progress: o.Progress,
@@ -122,6 +127,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err := watch.Start(watching, r.kube.Clientset, namespaces, r.record.event); err != nil {
 		return err
 	}
+	if err := r.startCapture(ctx); err != nil {
+		return err
+	}
 	stream, err := r.startTraffic(ctx)
 	if err != nil {
 		return err
@@ -130,6 +138,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	// What is in flight still belongs to the last phase; nothing new is sent.
 	err = errors.Join(err, stream.Stop())
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.observeWire(ctx), r.endCapture(ctx)); err != nil {
 		return err
 	}
 	return errors.Join(r.observe(ctx), r.record.err())
@@ -164,7 +175,7 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		if err := r.hold(ctx, phase, begun, stream); err != nil {
 			return err
 		}
-		if err := r.observePhase(ctx, phase.Name, time.Since(begun)); err != nil {
+		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		r.record.leave(phase.Name)
@@ -223,7 +234,7 @@ const finishing = 3 * time.Minute
 func (r *rehearsal) finish(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
-	var problems []error
+	problems := []error{r.endCapture(ctx)} // where a failure came before its time
 	if r.Undo {
 		for i := len(r.undo) - 1; i >= 0; i-- {
 			problems = append(problems, r.undo[i].Undo(ctx))

@@ -44,6 +44,7 @@ type Spec struct {
 	Seed      uint64 // default 1; the same seed makes the same traffic
 	Shop      Shop
 	Edge      Edge
+	Evidence  Evidence
 	Traffic   Traffic
 	Phases    []Phase
 	Budgets   []budget.Budget
