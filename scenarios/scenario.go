@@ -253,6 +253,9 @@ func (s Step) String() string {
 	case *AwaitAuthenticated:
 		return fmt.Sprintf("%s for %s", s.Name, o.Cycle)
 	case *Enforce:
+		if o.Callers == CallersDeclared {
+			return s.Name + " " + o.Policy + ", declared callers only"
+		}
 		return s.Name + " " + o.Policy
 	case *MeasureAddedLatency:
 		return fmt.Sprintf("%s with %d triples of %d bytes", s.Name, o.Triples, o.PayloadBytes)

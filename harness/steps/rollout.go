@@ -17,6 +17,7 @@ type Rollout struct {
 	services map[string]serviceState
 
 	secretsMoved bool // into Vault, by the step move-secrets
+	declared     bool // only declared callers are let in, by the step enforce
 }
 
 type serviceState struct {

@@ -17,6 +17,7 @@ const usage = `usage:
   agent twin-server --listen ADDR
   agent twin-client --plain ADDR --meshed ADDR [--triples N] [--payload BYTES] [--rate PER_SECOND]
   agent plaintext --targets NAME=ADDR,…
+  agent knock [--targets NAME=ADDR,…] [--tls-targets NAME=ADDR,… --name NAME --suffix SUFFIX]
   agent echo-server [--http ADDR] [--grpc ADDR] [--tcp ADDR] [--greeting ADDR] [--name NAME]
   agent call --target PROTOCOL://HOST:PORT[/PATH] [--rate PER_SECOND] [--count N] [--strict] …
   agent job --target PROTOCOL://HOST:PORT[/PATH] [--shutdown]
@@ -34,6 +35,7 @@ var commands = map[string]command{
 	"twin-server": twinServer,
 	"twin-client": twinClient,
 	"plaintext":   tryPlaintext,
+	"knock":       tryKnocking,
 	"echo-server": echoServer,
 	"call":        makeCalls,
 	"job":         doJob,
