@@ -42,7 +42,7 @@ type Wire struct {
 	To      int64    `json:"to"`
 	Nodes   []string `json:"nodes"`           // that were captured on
 	Missing []string `json:"missing"`         // nodes without a capture, for some of the time
-	Dropped int64    `json:"dropped"`         // packets and flows that the captures lost, or could not tell
+	Dropped int64    `json:"dropped"`         // packets and flows that the captures lost
 	Flows   []Flow   `json:"flows"`           // that carried bytes, by pair of services and kind
 	Planted int64    `json:"planted"`         // canary strings in the traffic
 	Found   int64    `json:"found"`           // times that one was read where all should be encrypted
@@ -128,6 +128,9 @@ type Attempt struct {
 	// when an alert was raised: below zero for never. Nil where nobody looked.
 	Counted        *bool  `json:"counted,omitempty"`
 	AlertedAfterMs *int64 `json:"alertedAfterMs,omitempty"`
+	// Unasked: it was refused before any policy was asked, as in a handshake with a
+	// certificate that is not trusted. No deny counter shows that.
+	Unasked bool `json:"unasked,omitempty"`
 	// At is when it was tried, by its node's clock.
 	At time.Time `json:"at,omitzero"`
 	To string    `json:"to,omitempty"` // what was dialled: service, pod or proxy

@@ -273,9 +273,6 @@ func (b *WireBook) record(s *wireSlice) results.Wire {
 			if c.canaries > 0 {
 				w.Where = append(w.Where, c.examples...)
 			}
-			if k.kind == results.FlowUnknown {
-				w.Dropped += c.count
-			}
 		}
 		w.Flows = append(w.Flows, results.Flow{
 			Source: k.source, Destination: k.destination, Port: int(k.port), Kind: k.kind, Version: k.version, ALPN: k.alpn,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -250,16 +251,14 @@ func attempts(c caller, got []knock.Result) []results.Attempt {
 		if a.Got == "" {
 			a.Got = results.GotNoWord
 		}
+		a.Unasked = a.Got == results.GotOut && r.Way != knock.Plain && !strings.Contains(r.Why, codes.PermissionDenied.String())
 		all = append(all, a)
 	}
 	return all
 }
 
-// denied tells whether the callee's proxy is to have counted the refusal: a
-// certificate that it does not trust ends the handshake before any policy is asked.
-func denied(a results.Attempt) bool {
-	return a.Got == results.GotOut && a.As != results.AsForeign && a.As != results.AsExpired
-}
+// denied tells whether the callee's proxy is to have counted the refusal.
+func denied(a results.Attempt) bool { return a.Got == results.GotOut && !a.Unasked }
 
 // refusals counts those by callee.
 func refusals(all []results.Attempt) map[string]int {

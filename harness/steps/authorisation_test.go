@@ -66,8 +66,9 @@ func TestAttemptsAreHeldAgainstTheDeclaredCallers(t *testing.T) {
 	require.Equal(t, []string{"admitted", "refused", "unclear"}, []string{own[0].Got, own[1].Got, own[2].Got})
 
 	others := attempts(caller{name: "order-processing", account: "order-processing", as: "plaintext"}, []knock.Result{
-		{Target: "payment-gateway", Way: knock.Plain, Got: plaintext.Accepted}, {Target: "payment-gateway", Way: knock.Foreign}, {Target: "payment-gateway", Way: knock.Expired},
+		{Target: "payment-gateway", Way: knock.Plain, Got: plaintext.Accepted}, {Target: "payment-gateway", Way: knock.Foreign, Got: plaintext.Refused}, {Target: "payment-gateway", Way: knock.Expired},
 	})
+	require.Equal(t, []bool{false, true, false}, []bool{others[0].Unasked, others[1].Unasked, others[2].Unasked}, "a handshake asks no policy")
 	require.Equal(t, []string{"plaintext", "foreign", "expired"}, []string{others[0].As, others[1].As, others[2].As})
 	for _, a := range others {
 		require.False(t, *a.Allowed, "an account's name alone allows nothing")
@@ -81,7 +82,7 @@ func TestRefusalsAreJoinedWithCountersAndAlerts(t *testing.T) {
 	}
 	all := []results.Attempt{
 		try("a", "own", "refused", 0), try("a", "plaintext", "refused", 20*time.Second), try("b", "own", "refused", 0),
-		try("b", "foreign", "refused", 0), try("c", "plaintext", "refused", 0), try("c", "own", "admitted", 0), try("d", "own", "unclear", 0),
+		{Callee: "b", As: "foreign", Got: "refused", Unasked: true}, try("c", "plaintext", "refused", 0), try("c", "own", "admitted", 0), try("d", "own", "unclear", 0),
 	}
 	require.Equal(t, map[string]int{"a": 2, "b": 1, "c": 1}, refusals(all))
 	require.Equal(t, []string{"a", "b", "c"}, refusedCallees(all))
