@@ -52,9 +52,42 @@ type flowKey struct {
 
 type flowCount struct {
 	exempt          string
-	count, canaries int64
-	bytes           int64
+	ends            map[flowEnds]*endsCount
+	bytes, canaries int64
 	examples        []string
+}
+
+// flowEnds are the rows that make up a kind of flows.
+type flowEnds struct {
+	client, server   netip.Addr
+	sni              string
+	middle, upgraded bool
+}
+
+// endsCount counts a row's flows once, though snapshots tell of a long one again
+// and again.
+type endsCount struct{ carried, opened, most int64 }
+
+// flows is how many there were: those that the first snapshot found and those
+// that began since. One that was silent at first may be missed, but not all are.
+func (c *flowCount) flows() (n int64) {
+	for _, e := range c.ends {
+		n += max(e.carried+e.opened, e.most)
+	}
+	return n
+}
+
+func (c *flowCount) add(r wire.Row) {
+	at := flowEnds{r.Client, r.Server, r.SNI, r.Middle, r.Upgraded}
+	e := c.ends[at]
+	if e == nil {
+		e = &endsCount{carried: int64(r.Active - r.Opened)}
+		c.ends[at] = e
+	}
+	e.opened += int64(r.Opened)
+	e.most = max(e.most, int64(r.Active))
+	c.bytes += int64(r.Bytes)
+	c.canaries += int64(r.Leaks)
 }
 
 const (
@@ -176,12 +209,10 @@ func (b *WireBook) row(s *wireSlice, node string, r wire.Row) {
 	k := flowKey{source.Name, destination.Name, r.Port, kindOf(r), r.Version, r.ALPN}
 	c := s.flows[k]
 	if c == nil {
-		c = &flowCount{exempt: exempt(source, destination)}
+		c = &flowCount{exempt: exempt(source, destination), ends: map[flowEnds]*endsCount{}}
 		s.flows[k] = c
 	}
-	c.count += int64(r.Active)
-	c.bytes += int64(r.Bytes)
-	c.canaries += int64(r.Leaks)
+	c.add(r)
 	if len(c.examples) == 0 || c.exempt == "" && k.kind != results.FlowTLS && len(c.examples) < mostExamples {
 		c.examples = append(c.examples, exampleOf(node, source, destination, r))
 	}
@@ -276,7 +307,7 @@ func (b *WireBook) record(s *wireSlice) results.Wire {
 		}
 		w.Flows = append(w.Flows, results.Flow{
 			Source: k.source, Destination: k.destination, Port: int(k.port), Kind: k.kind, Version: k.version, ALPN: k.alpn,
-			Count: c.count, Bytes: c.bytes, Exempt: c.exempt, Examples: c.examples,
+			Count: c.flows(), Bytes: c.bytes, Exempt: c.exempt, Examples: c.examples,
 		})
 	}
 	slices.SortFunc(w.Flows, func(a, b results.Flow) int {

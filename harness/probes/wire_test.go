@@ -100,6 +100,27 @@ func TestFlowsAreToldByServiceAndSayWhyTheyMayBeReadable(t *testing.T) {
 	require.Equal(t, []any{[]string{"n1", "n2"}, []string{}}, []any{w.Nodes, w.Missing})
 }
 
+func TestALongFlowCountsOnceInASlice(t *testing.T) {
+	b := NewWireBook(party, []string{"n1", "n2"})
+	b.Begin(0, 0)
+	at := func(opened, active int) func(string, float64) []wire.Row {
+		return func(string, float64) []wire.Row {
+			r := flowTo("10.244.1.5", "10.244.2.9", 9090, wire.TLS)
+			r.Opened, r.Active = opened, active
+			return []wire.Row{r}
+		}
+	}
+	feed(b, 0, 2, at(1, 3)) // two are older
+	feed(b, 2, 8, at(0, 2))
+	feed(b, 8, 10, at(2, 4))
+	b.Cut(int64(seconds(9.5)), 0)
+	feed(b, 10, 14, at(0, 4))
+	b.Cut(int64(seconds(14)), 0)
+	all := b.Told(int64(seconds(30)), seconds(5))
+	require.Equal(t, []int64{5, 4}, []int64{all[0].Flows[0].Count, all[1].Flows[0].Count})
+	require.Equal(t, int64(500), all[0].Flows[0].Bytes)
+}
+
 func TestWhatBeganBeforeACutBelongsBeforeIt(t *testing.T) {
 	b := NewWireBook(party, []string{"n1", "n2"})
 	b.Begin(0, 0)
