@@ -42,8 +42,9 @@ e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when mi
 	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
 
 .PHONY: netns
-netns: ## the stand-in mesh's redirection between two network namespaces; as root
+netns: ## the stand-in mesh's redirection, and the wire capture, between network namespaces; as root
 	go test -tags netns -count=1 ./fakemesh/cmd/fakemesh
+	go test -tags netns -count=1 -v -run Namespaces ./harness/agent/wire
 
 .PHONY: mesh-conformance
 mesh-conformance: build ## hold MESH=fakemesh|linkerd against its contract on a kind cluster; ROWS='R1|P.*' picks rows, REPORT=file, KEEP=1
@@ -88,7 +89,7 @@ lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$files" || { echo "not gofmt'd:"; echo "$$files"; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./test/e2e/...
-	go vet -tags netns ./fakemesh/cmd/fakemesh
+	go vet -tags netns ./fakemesh/cmd/fakemesh ./harness/agent/wire
 	go vet -tags conformance ./test/mesh/...
 	go vet -tags postgres ./fakeshop/...
 	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck

@@ -3,6 +3,7 @@ package harness
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"meshsim.dev/meshsim/results"
@@ -15,8 +16,10 @@ type recorder struct {
 	begin  time.Time
 
 	mu     sync.Mutex
-	marks  []mark // ascending
-	broken error  // the first write that failed; the run cannot be judged without its record
+	marks  []mark                      // ascending
+	sent   atomic.Int64                // requests that have left and been recorded
+	marked atomic.Pointer[func(int64)] // called where a phase or a step begins or ends
+	broken error                       // the first write that failed; the run cannot be judged without its record
 }
 
 // mark is where a phase begins, or the scale changes within one.
@@ -82,9 +85,25 @@ func (r *recorder) event(e results.Event) {
 	r.add(e)
 }
 
-func (r *recorder) add(e results.Event) { r.keep(r.folder.AddEvent(e)) }
+// onMark has fn called with the instant, wherever a phase or a step begins or ends.
+func (r *recorder) onMark(fn func(at int64)) { r.marked.Store(&fn) }
 
-func (r *recorder) request(q results.Request) { r.keep(r.folder.AddRequest(q)) }
+func (r *recorder) add(e results.Event) {
+	r.keep(r.folder.AddEvent(e))
+	switch e.Kind {
+	case results.PhaseBegin, results.PhaseEnd, results.StepBegin, results.StepEnd:
+		if fn := r.marked.Load(); fn != nil {
+			(*fn)(e.At)
+		}
+	}
+}
+
+func (r *recorder) request(q results.Request) {
+	if q.Sent > 0 {
+		r.sent.Add(1)
+	}
+	r.keep(r.folder.AddRequest(q))
+}
 
 // Note implements steps.Recorder.
 func (r *recorder) Note(detail string) {

@@ -74,6 +74,10 @@ type rehearsal struct {
 
 	meter *probes.ResourceMeter
 	seal  *probes.SealWatch
+
+	capture     *capture // nil when the wire is not followed
+	stopCapture context.CancelFunc
+	identities  probes.Serials // that the proxies have shown so far
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -92,7 +96,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	if err := folder.WriteRun(run); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run}
+	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}}
 	r.meter = probes.NewResourceMeter(client.Clientset, client.KubeletSummary)
 	r.seal = probes.NewSealWatch(client, sealInterval, r.record.now)
 	r.stack = &stack.Env{
@@ -139,6 +143,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		defer asking.Wait()
 		defer stopWatching()
 	}
+	if err := r.startCapture(ctx); err != nil {
+		return err
+	}
 	stream, err := r.startTraffic(ctx)
 	if err != nil {
 		return err
@@ -150,6 +157,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	err = errors.Join(err, stream.Stop())
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.observeWire(ctx), r.endCapture(ctx)); err != nil {
 		return err
 	}
 	return errors.Join(r.observe(ctx), r.record.err())
@@ -186,7 +196,7 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		if err := r.hold(ctx, phase, begun, stream); err != nil {
 			return err
 		}
-		if err := r.observePhase(ctx, phase.Name, time.Since(begun)); err != nil {
+		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if i+1 < len(r.Scenario.Spec.Phases) {
@@ -250,7 +260,7 @@ const finishing = 3 * time.Minute
 func (r *rehearsal) finish(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
-	var problems []error
+	problems := []error{r.endCapture(ctx)} // where a failure came before its time
 	if r.Undo {
 		for i := len(r.undo) - 1; i >= 0; i-- {
 			problems = append(problems, r.undo[i].Undo(ctx))

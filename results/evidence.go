@@ -128,6 +128,9 @@ type Attempt struct {
 	// when an alert was raised: below zero for never. Nil where nobody looked.
 	Counted        *bool  `json:"counted,omitempty"`
 	AlertedAfterMs *int64 `json:"alertedAfterMs,omitempty"`
+	// Unasked: it was refused before any policy was asked, as in a handshake with a
+	// certificate that is not trusted. No deny counter shows that.
+	Unasked bool `json:"unasked,omitempty"`
 	// At is when it was tried, by its node's clock.
 	At time.Time `json:"at,omitzero"`
 	To string    `json:"to,omitempty"` // what was dialled: service, pod or proxy

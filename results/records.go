@@ -78,6 +78,13 @@ const (
 	// Watching: from here on pods, endpoints and nodes are written down; Name: the
 	// namespaces.
 	Watching = "watching"
+	// Rollout is of a Deployment: Name: its name; fields state begun|complete.
+	Rollout = "rollout"
+	// Certificate is what cert-manager or the mesh's identity says of one; Name: the
+	// object; Detail: its reason and message.
+	Certificate = "certificate"
+	// Webhook is what the mesh's injector says of a call; Name: the object.
+	Webhook = "webhook"
 )
 
 // Keys of an event's fields, which attribution reads.
@@ -102,6 +109,8 @@ const (
 	StateOOMKilled   = "oom-killed"
 	StateAdded       = "added"
 	StateRemoved     = "removed"
+	StateBegun       = "begun"
+	StateComplete    = "complete"
 )
 
 // Event is one line of events.jsonl: something that was done to the cluster or

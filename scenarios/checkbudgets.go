@@ -25,15 +25,22 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 		if b.Per != "hop" {
 			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
 		}
-	case budget.InjectedPods, budget.CertificatesLast, budget.CertificatesExpired, budget.CertificatesChained,
-		budget.CertificatesNamed, budget.CertificatesRenewed, budget.CertificatesKeyed:
+	case budget.InjectedPods, budget.CertificatesExpired:
 		r.wantStep(b, at, seen, "mesh")
 		r.wantMeshInTheEnd(b, at, seen)
+	case budget.CertificatesLast, budget.CertificatesChained, budget.CertificatesNamed, budget.CertificatesRenewed, budget.CertificatesKeyed:
+		r.wantStep(b, at, seen, "mesh")
+		r.wantMeshInTheEnd(b, at, seen)
+		if len(seen.done["mesh"]) > 0 {
+			r.wantEvidence(b, at, s.Spec.Evidence.Identities, "identities")
+		}
 	case budget.MTLSCalls, budget.ProxyMemory, budget.ProxyCPU:
 		r.wantStep(b, at, seen, "mesh")
 		r.checkMeshedPhases(s, b, at, seen)
 	case budget.Admitted, budget.Refused, budget.DenialsCounted, budget.DenialsAlerted:
-		r.wantStep(b, at, seen, enforced)
+		r.wantStep(b, at, seen, authorisationTried)
+	case budget.EncryptedFlows, budget.PlaintextFlows, budget.Canaries:
+		r.wantEvidence(b, at, s.Spec.Evidence.Wire, "wire")
 	case budget.PlaintextAccepted:
 		r.wantStep(b, at, seen, plaintextAfterEnforce)
 	case budget.IssuerCertificate:
@@ -58,6 +65,13 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 func (r *reader) wantStep(b budget.Budget, at *yaml.Node, seen course, need string) {
 	if len(seen.done[need]) == 0 {
 		r.fail(at, "budget %q: nothing measures it, the scenario has no step %s", b.Text, before(need))
+	}
+}
+
+// wantEvidence refuses a budget on what the scenario has nobody look at.
+func (r *reader) wantEvidence(b budget.Budget, at *yaml.Node, kept bool, key string) {
+	if !kept {
+		r.fail(at, "budget %q: nothing measures it: add %s: true to the scenario's evidence", b.Text, key)
 	}
 }
 

@@ -162,6 +162,7 @@ func (r *reader) spec(n *yaml.Node, s *Spec) {
 		"seed":      func(n *yaml.Node) { r.seed(n, &s.Seed) },
 		"shop":      func(n *yaml.Node) { r.shop(n, &s.Shop) },
 		"edge":      func(n *yaml.Node) { r.edge(n, &s.Edge) },
+		"evidence":  func(n *yaml.Node) { r.evidence(n, &s.Evidence) },
 		"traffic":   func(n *yaml.Node) { r.readTraffic(n, &s.Traffic) },
 		"overrides": func(n *yaml.Node) { r.overrides(n, "overrides", r.source, &s.Overrides) },
 		"phases":    func(n *yaml.Node) { phases = n },

@@ -30,10 +30,11 @@ const full = `apiVersion: meshsim.dev/v1alpha1
 kind: Scenario
 metadata: {name: demo}
 spec:
+  evidence: {wire: true, identities: true}
   phases:
   - name: baseline
   - name: stack
-    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, measure-added-latency, restart-vault]
+    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
   - {name: warm, judged: false, until: {atLeast: 5s}}
   budgets:
   - BUDGET
@@ -126,7 +127,7 @@ spec:
 	require.Equal(t, []any{
 		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
 		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
-		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny"}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
+		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
 	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
 	require.Equal(t, "inject all services", said[6])
@@ -147,7 +148,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"no YAML further down":        {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
 		"two documents":               {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
 		"a list":                      {"- a", 1, 1, "the scenario should be a mapping, not a list"},
-		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, edge, overrides, phases, seed`},
+		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, edge, evidence, overrides, phases, seed`},
 		"an unknown key deep inside":  {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
 		"a key twice":                 {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
 		"a missing key":               {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
@@ -181,6 +182,9 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"an unknown component":        {phase("name: a\n    steps: [{install: {component: istio}}]"), 7, 35, "component should be one of metrics-server, monitoring"},
 		"an unknown service":          {phase("name: a\n    steps: [{inject: {services: [cart]}}]"), 7, 34, "service should be one of product-catalog"},
 		"no services":                 {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, {inject: {services: []}}]"), 7, 164, "services should name at least one"},
+		"evidence that there is not":  {spec("evidence: {logs: true}"), 5, 14, `unknown key "logs" in evidence; known are: identities, wire`},
+		"other callers":               {phase("name: a\n    steps: [{enforce: {callers: all}}]"), 7, 33, `callers should be one of any, declared, not "all"`},
+		"trying who gets in too soon": {phase("name: a\n    steps: [probe-authorisation]"), 7, 13, "step probe-authorisation needs install mesh before it"},
 		"an unknown policy":           {phase("name: a\n    steps: [{enforce: {policy: allow}}]"), 7, 32, "policy should be one of all-authenticated"},
 		"a step before what it needs": {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: issuer}}]"), 7, 51, "step install issuer needs install vault before it"},
 		"a budget of unknown words":   {strings.Replace(smallest, "failed requests = 0", "failures = 0", 1), 8, 5, `budget "failures = 0": no budget begins with "failures"`},
@@ -211,7 +215,7 @@ spec:
   - {name: a, jugded: true}
 `))
 	require.EqualError(t, err, strings.Join([]string{
-		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, edge, overrides, phases, seed, shop, topology, traffic`,
+		`my.yaml:5:3: unknown key "seeds" in spec; known are: budgets, edge, evidence, overrides, phases, seed, shop, topology, traffic`,
 		`my.yaml:6:22: timeout should be a duration such as 90s, not the number 5`,
 		`my.yaml:8:18: budget "availability > 5": ">" should be >=`,
 		`my.yaml:9:5: budget "mtls calls = 100%": nothing measures it, the scenario has no step install mesh`,
@@ -232,7 +236,8 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"vault secrets rotated every 30d":                "no step move-secrets",
 		"proxy memory < 50MiB":                           "no step install mesh",
 		"proxy certificates chained = 100%":              "no step install mesh",
-		"unauthorised calls admitted = 0":                "no step enforce",
+		"plaintext flows = 0":                            "add wire: true",
+		"unauthorised calls admitted = 0":                "no step probe-authorisation",
 		"failed requests = 0 during step enforce":        "the scenario has no steps",
 		"failed requests = 0 in soak":                    `there is no phase "soak"; there are: baseline`,
 	}
@@ -274,8 +279,12 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 	} {
 		require.Empty(t, problemsOf(t, strings.Replace(full, "BUDGET", fine, 1)), fine)
 	}
+	blind := strings.Replace(full, "identities: true", "identities: false", 1)
+	problems := problemsOf(t, strings.Replace(blind, "BUDGET", "proxy certificates chained = 100%", 1))
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Message, "nothing measures it: add identities: true to the scenario's evidence")
 	noOrders := strings.Replace(full, "  phases:", "  traffic: {mix: {browse: 1}}\n  phases:", 1)
-	problems := problemsOf(t, strings.Replace(noOrders, "BUDGET", "orders lost or doubled = 0", 1))
+	problems = problemsOf(t, strings.Replace(noOrders, "BUDGET", "orders lost or doubled = 0", 1))
 	require.Len(t, problems, 1)
 	require.Contains(t, problems[0].Message, "the mix has no order traffic")
 	problems = problemsOf(t, strings.Replace(smallest, "name: baseline", "{name: a, judged: false, until: {atLeast: 1s}}", 1))
@@ -355,7 +364,7 @@ func TestThePlanSaysHowManyRequestsAndHowLong(t *testing.T) {
 	require.Equal(t, plan.AtLeast, (soak.From + soak.AtLeast).Round(time.Second))
 	soak.Rate, soak.From, soak.AtLeast = 0, 0, 0
 	require.Equal(t, PhasePlan{Name: "soak", Judged: true, Requests: 6000, Needed: 6000, RealPerDay: 10000}, soak)
-	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
+	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-authorisation", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
 	require.Greater(t, s.HoldLimit(s.Spec.Phases[0]), 3*time.Minute)
 }
 

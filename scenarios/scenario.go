@@ -44,6 +44,7 @@ type Spec struct {
 	Seed      uint64 // default 1; the same seed makes the same traffic
 	Shop      Shop
 	Edge      Edge
+	Evidence  Evidence
 	Traffic   Traffic
 	Phases    []Phase
 	Budgets   []budget.Budget
@@ -289,6 +290,9 @@ func (s Step) String() string {
 	case *AwaitAuthenticated:
 		return fmt.Sprintf("%s for %s", s.Name, o.Cycle)
 	case *Enforce:
+		if o.Callers == CallersDeclared {
+			return s.Name + " " + o.Policy + ", declared callers only"
+		}
 		return s.Name + " " + o.Policy
 	case *Behave:
 		return fmt.Sprintf("%s: %s %s", s.Name, o.Service, behaving(o.Behaviour))

@@ -52,7 +52,16 @@ type AwaitAuthenticated struct {
 // Enforce sets the default inbound policy of the services that have a proxy.
 type Enforce struct {
 	Policy string // default all-authenticated
+	// Callers is any (the default), or declared: then only the callers that the
+	// shop declares are let in, by the mesh's own policies.
+	Callers string
 }
+
+// Values of Enforce's Callers.
+const (
+	CallersAny      = "any"
+	CallersDeclared = "declared"
+)
 
 // RestartVault deletes Vault's pod and watches it come back.
 type RestartVault struct{}
@@ -65,6 +74,10 @@ type MeasureAddedLatency struct {
 
 // ProbePlaintext tries unencrypted calls from a pod without a proxy.
 type ProbePlaintext struct{}
+
+// ProbeAuthorisation tries every caller at every callee, those that nobody has
+// declared among them.
+type ProbeAuthorisation struct{}
 
 // stepKind is one line of the step table.
 type stepKind struct {
@@ -87,6 +100,8 @@ const (
 	plaintextTried = "probe-plaintext"
 	vaultRestarted = "restart-vault"
 	secretsMoved   = "move-secrets"
+
+	authorisationTried = "probe-authorisation"
 )
 
 var (
@@ -112,6 +127,10 @@ var stepKinds = []stepKind{
 	{name: "restart-vault", read: none[RestartVault]("restart-vault"), needs: always("vault"), gives: always(vaultRestarted)},
 	{name: "measure-added-latency", read: readMeasure, needs: always("mesh"), gives: always(addedLatency)},
 	{name: "probe-plaintext", read: none[ProbePlaintext]("probe-plaintext"), needs: always("mesh"), gives: always(plaintextTried)},
+	{
+		name: "probe-authorisation", read: none[ProbeAuthorisation]("probe-authorisation"),
+		needs: always("mesh", injected), gives: always(authorisationTried),
+	},
 	{name: "upgrade-mesh", read: readUpgrade, needs: always("mesh"), gives: always()},
 	{name: "uninstall-mesh", read: readUninstall, needs: always("mesh"), gives: always(), takes: always("mesh", injected, enforced)},
 	{name: "behave", read: readBehave, needs: always(), gives: always()},
@@ -255,8 +274,11 @@ func readAwait(d *decoder, n *yaml.Node, s *Spec) any {
 }
 
 func readEnforce(d *decoder, n *yaml.Node, _ *Spec) any {
-	o := &Enforce{Policy: policies[0]}
-	d.options(n, "enforce", map[string]field{"policy": d.oneOf("policy", policies, &o.Policy)})
+	o := &Enforce{Policy: policies[0], Callers: CallersAny}
+	d.options(n, "enforce", map[string]field{
+		"policy":  d.oneOf("policy", policies, &o.Policy),
+		"callers": d.oneOf("callers", []string{CallersAny, CallersDeclared}, &o.Callers),
+	})
 	return o
 }
 

@@ -6,6 +6,10 @@ import (
 	"meshsim.dev/meshsim/clusters/bundle"
 )
 
+// AlertUnauthorised is the alert that Prometheus raises when a proxy refuses a
+// call, by namespace and deployment.
+const AlertUnauthorised = "UnauthorisedCalls"
+
 // monitoring is a Prometheus that scrapes the mesh's proxies.
 type monitoring struct{}
 

@@ -156,8 +156,37 @@ func TestPrometheusScrapesProxiesByTheirAdminPort(t *testing.T) {
 	args := at(t, found["Deployment/prometheus"], "spec", "template", "spec", "containers", 0, "args")
 	require.Contains(t, args, "--storage.tsdb.retention.time=6h")
 	require.Contains(t, found, "Service/prometheus")
+	require.Contains(t, text, "rule_files: [/etc/prometheus/config/rules.yml]")
 	require.Equal(t, []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"pods"}, "verbs": []any{"get", "list", "watch"}}},
 		at(t, found["ClusterRole/meshsim-prometheus"], "rules"))
+}
+
+func TestPrometheusAlertsWhenACallIsRefused(t *testing.T) {
+	b := newBench(t)
+	require.NoError(t, monitoring{}.Install(t.Context(), b.Env))
+	found := render(t, own(t, "monitoring"), "monitoring", "monitoring", b.releases.values["monitoring"])
+	var rules struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string            `json:"alert"`
+				Expr        string            `json:"expr"`
+				For         string            `json:"for"`
+				Labels      map[string]string `json:"labels"`
+				Annotations map[string]string `json:"annotations"`
+			} `json:"rules"`
+		} `json:"groups"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(at(t, found["ConfigMap/prometheus"], "data", "rules.yml").(string)), &rules))
+	require.Len(t, rules.Groups, 1)
+	for i, protocol := range []string{"http", "tcp"} {
+		rule := rules.Groups[0].Rules[i]
+		require.Equal(t, AlertUnauthorised, rule.Alert)
+		require.Contains(t, rule.Expr, "sum by (namespace, deployment) (")
+		require.Contains(t, rule.Expr, "inbound_"+protocol+"_authz_deny_total unless inbound_"+protocol+"_authz_deny_total offset 1m", "a first denial counts")
+		require.Empty(t, rule.For, "at once")
+		require.Equal(t, protocol, rule.Labels["protocol"])
+		require.Equal(t, "{{ $labels.deployment }} in {{ $labels.namespace }} refused {{ $value }} unauthorised calls in a minute", rule.Annotations["summary"])
+	}
 }
 
 func TestTheOfficialPrometheusFindsPodsItself(t *testing.T) {

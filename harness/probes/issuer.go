@@ -41,13 +41,9 @@ func Issuer(ctx context.Context, client kubernetes.Interface, dyn dynamic.Interf
 	if err != nil {
 		return results.Issuer{}, fmt.Errorf("read Secret %s/%s key %s: %w", meshNamespace, issuerName, issuerSecretKey, err)
 	}
-	roots, err := client.CoreV1().ConfigMaps(meshNamespace).Get(ctx, trustRootsName, metav1.GetOptions{})
+	anchors, err := trustAnchors(ctx, client)
 	if err != nil {
-		return results.Issuer{}, fmt.Errorf("read the trust anchors: %w", err)
-	}
-	anchors, err := parseCertificates([]byte(roots.Data[trustRootsKey]))
-	if err != nil {
-		return results.Issuer{}, fmt.Errorf("read ConfigMap %s/%s key %s: %w", meshNamespace, trustRootsName, trustRootsKey, err)
+		return results.Issuer{}, err
 	}
 	cert, err := dyn.Resource(certificates).Namespace(meshNamespace).Get(ctx, issuerName, metav1.GetOptions{})
 	if err != nil {
@@ -65,17 +61,7 @@ func Issuer(ctx context.Context, client kubernetes.Interface, dyn dynamic.Interf
 func describeIssuer(chain, anchors []*x509.Certificate, now time.Time) results.Issuer {
 	leaf := chain[0]
 	isCA := leaf.IsCA && leaf.KeyUsage&x509.KeyUsageCertSign != 0
-	roots, between := x509.NewCertPool(), x509.NewCertPool()
-	for _, a := range anchors {
-		roots.AddCert(a)
-	}
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: now,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
+	err := verifyChain(chain, anchors, now)
 	chains := err == nil
 	seen := results.Issuer{
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, IsCA: &isCA,
@@ -85,6 +71,22 @@ func describeIssuer(chain, anchors []*x509.Certificate, now time.Time) results.I
 		seen.Curve = key.Curve.Params().Name
 	}
 	return seen
+}
+
+// verifyChain tells why the first certificate does not lead to an anchor.
+func verifyChain(chain, anchors []*x509.Certificate, now time.Time) error {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	for _, a := range anchors {
+		roots.AddCert(a)
+	}
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err
 }
 
 func readRenewal(cert *unstructured.Unstructured, into *results.Issuer) error {

@@ -58,10 +58,16 @@ func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string
 	}()
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the agent did not end within %s", patience))
 	defer cancel()
-	if err := awaitAgent(ctx, env.Kube, pod); err != nil {
+	return agentResult(ctx, env.Kube, probeNamespace, pod, into)
+}
+
+// agentResult waits until the agent in pod ends, and decodes the JSON that it
+// printed.
+func agentResult(ctx context.Context, client *kube.Client, namespace, pod string, into any) error {
+	if err := awaitAgent(ctx, client, namespace, pod); err != nil {
 		return err
 	}
-	out, err := env.Kube.Logs(ctx, probeNamespace, pod, "agent")
+	out, err := client.Logs(ctx, namespace, pod, "agent")
 	if err != nil {
 		return fmt.Errorf("read the agent's result: %w", err)
 	}
@@ -71,7 +77,7 @@ func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string
 	return nil
 }
 
-func render(manifest string, with agentManifest) ([]byte, error) {
+func render(manifest string, with any) ([]byte, error) {
 	t, err := template.New("agents").Parse(manifest)
 	if err != nil {
 		return nil, err
@@ -83,17 +89,17 @@ func render(manifest string, with agentManifest) ([]byte, error) {
 
 // awaitAgent waits until the container agent of pod has ended well. The proxy
 // beside it goes on, so the pod itself never completes.
-func awaitAgent(ctx context.Context, client *kube.Client, name string) error {
+func awaitAgent(ctx context.Context, client *kube.Client, namespace, name string) error {
 	state := "the pod is not there"
 	for {
-		pod, err := client.Clientset.CoreV1().Pods(probeNamespace).Get(ctx, name, metav1.GetOptions{})
+		pod, err := client.Clientset.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 		if err == nil {
 			state = "the pod is " + string(pod.Status.Phase)
 			if t := ended(pod, "agent"); t != nil {
 				if t.ExitCode == 0 {
 					return nil
 				}
-				out, _ := client.Logs(ctx, probeNamespace, name, "agent")
+				out, _ := client.Logs(ctx, namespace, name, "agent")
 				return fmt.Errorf("the agent in %s ended with exit code %d: %s", name, t.ExitCode, lastLine(out))
 			}
 		}

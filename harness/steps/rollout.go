@@ -21,6 +21,7 @@ type Rollout struct {
 	canaries  map[string]map[string]version // by service and version
 
 	secretsMoved bool // into Vault, by the step move-secrets
+	declared     bool // only declared callers are let in, by the step enforce
 }
 
 type serviceState struct {

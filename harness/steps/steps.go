@@ -59,13 +59,15 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 	case *scenarios.AwaitAuthenticated:
 		return &awaitAuthenticated{cycle: time.Duration(o.Cycle), env: env}, nil
 	case *scenarios.Enforce:
-		return &enforce{policy: o.Policy, env: env}, nil
+		return &enforce{options: o, env: env}, nil
 	case *scenarios.RestartVault:
 		return &restartVault{env: env}, nil
 	case *scenarios.MeasureAddedLatency:
 		return &measureAddedLatency{options: o, env: env}, nil
 	case *scenarios.ProbePlaintext:
 		return &probePlaintext{env: env}, nil
+	case *scenarios.ProbeAuthorisation:
+		return &probeAuthorisation{env: env}, nil
 	case *scenarios.UpgradeMesh:
 		return newUpgradeMesh(o, env)
 	case *scenarios.UninstallMesh:

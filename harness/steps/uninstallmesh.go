@@ -18,7 +18,8 @@ type uninstallMesh struct {
 	options *scenarios.UninstallMesh
 	env     *Env
 
-	before map[string]serviceState // nil until it began
+	before   map[string]serviceState // nil until it began
+	declared bool                    // before, only declared callers were let in
 }
 
 func newUninstallMesh(o *scenarios.UninstallMesh, env *Env) (*uninstallMesh, error) {
@@ -34,6 +35,13 @@ func newUninstallMesh(o *scenarios.UninstallMesh, env *Env) (*uninstallMesh, err
 
 func (s *uninstallMesh) Execute(ctx context.Context) error {
 	s.before = s.env.Rollout.states()
+	s.declared = s.env.Rollout.declared
+	if s.declared {
+		if err := stack.AdmitAnyone(ctx, s.env.Stack); err != nil {
+			return fmt.Errorf("let in callers that are not declared: %w", err)
+		}
+		s.env.Rollout.declared = false
+	}
 	services := s.env.Rollout.Injected()
 	slices.Reverse(services)
 	err := s.roll(ctx, "stop enforcing on", services, func(_ string, state *serviceState) { state.InboundPolicy = "" })
@@ -73,7 +81,12 @@ func (s *uninstallMesh) Undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.roll(ctx, "enforce again on", services, func(name string, state *serviceState) { state.InboundPolicy = s.before[name].InboundPolicy })
+	err = s.roll(ctx, "enforce again on", services, func(name string, state *serviceState) { state.InboundPolicy = s.before[name].InboundPolicy })
+	if err != nil || !s.declared {
+		return err
+	}
+	s.env.Rollout.declared = true
+	return stack.AdmitDeclared(ctx, s.env.Stack)
 }
 
 // roll changes services one after another; one that is as it should be is left alone.

@@ -99,7 +99,8 @@ func (s *grpcSender) leg(c *course, first uint64, protos []byte, addr string, ti
 			return s.data(first + uint64(call.RequestNumber))
 		}),
 		runner.WithMetadataProvider(func(call *runner.CallData) (*metadata.MD, error) {
-			md := metadata.Pairs(callKey, callValue(s.id, first+uint64(call.RequestNumber)))
+			n := first + uint64(call.RequestNumber)
+			md := metadata.Pairs(callKey, callValue(s.id, n), traceHeader, trace(s.script.seed, s.desk.seq(n)))
 			return &md, nil
 		}),
 		runner.WithDisableTemplateFuncs(true),

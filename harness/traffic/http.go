@@ -95,6 +95,7 @@ func (s *httpSender) fill(t *vegeta.Target) error {
 	}
 	t.Method, t.URL, t.Body = c.method, s.base+c.path, c.body
 	t.Header = http.Header{ticketHeader: {strconv.FormatUint(n, 10) + " " + c.orderID}}
+	t.Header.Set(traceHeader, trace(s.script.seed, r.Seq))
 	if c.body != nil {
 		t.Header.Set(contentType, jsonType)
 	}

@@ -131,6 +131,16 @@ func (d *desk) skip(a arrival) {
 	d.giveUp(d.open(a), "the sender was behind its schedule when it was stopped")
 }
 
+// seq is the index of request n, 0 when it is settled.
+func (d *desk) seq(n uint64) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r, ok := d.pending[n]; ok {
+		return r.Seq
+	}
+	return 0
+}
+
 // route is that of request n, "" when it is settled.
 func (d *desk) route(n uint64) string {
 	d.mu.Lock()

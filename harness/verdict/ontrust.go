@@ -163,10 +163,10 @@ func attempt(b budget.Budget, a results.Attempt) (belongs, known, wrong bool, sa
 	case budget.Refused:
 		return may || a.Allowed == nil, clear, a.Got == results.GotOut, "it was refused; " + a.Detail
 	case budget.DenialsCounted:
-		return !may && a.Got == results.GotOut, a.Counted != nil, a.Counted != nil && !*a.Counted, "no deny counter shows it"
+		return !may && !a.Unasked && a.Got == results.GotOut, a.Counted != nil, a.Counted != nil && !*a.Counted, "no deny counter shows it"
 	default:
 		late := a.AlertedAfterMs != nil && (*a.AlertedAfterMs < 0 || time.Duration(*a.AlertedAfterMs)*time.Millisecond > b.Duration)
-		return !may, a.AlertedAfterMs != nil, late, "no alert in time"
+		return !may && !a.Unasked, a.AlertedAfterMs != nil, late, "no alert in time"
 	}
 }
 

@@ -24,9 +24,9 @@ import (
 // Sink takes one event; the caller adds time and phase.
 type Sink func(results.Event)
 
-// Start watches nodes and the pods, endpoint slices and warnings of the
-// namespaces until ctx ends. It returns when the watches are in step with the
-// cluster; what was there before is not reported.
+// Start watches nodes, and the pods, endpoint slices, rollouts, warnings and
+// certificates of the namespaces until ctx ends. It returns when the watches are
+// in step with the cluster; what was there before is not reported.
 func Start(ctx context.Context, client kubernetes.Interface, namespaces []string, sink Sink) error {
 	w := &watcher{sink: sink, begun: time.Now()}
 	nodes := informers.NewSharedInformerFactory(client, 0)
@@ -42,7 +42,8 @@ func Start(ctx context.Context, client kubernetes.Interface, namespaces []string
 		}{
 			{f.Core().V1().Pods().Informer(), w.pod},
 			{f.Discovery().V1().EndpointSlices().Informer(), w.slice},
-			{f.Core().V1().Events().Informer(), w.warning},
+			{f.Core().V1().Events().Informer(), w.happened},
+			{f.Apps().V1().Deployments().Informer(), (&rollouts{sink: sink, rolling: map[string]bool{}}).deployment},
 		} {
 			if err := w.handle(h.informer, h.fn); err != nil {
 				return err
@@ -215,10 +216,33 @@ func nodeReady(n *corev1.Node) bool {
 	return false
 }
 
-// warning passes on Kubernetes' own warnings of this run.
-func (w *watcher) warning(_, after any) {
+// certificateKinds are the objects whose events tell how certificates come.
+var certificateKinds = []string{"Certificate", "CertificateRequest", "Order", "Issuer", "ClusterIssuer"}
+
+// Reasons of the mesh's own events: its identity's, and its injector's.
+var (
+	identityReasons = []string{"IssuerUpdated", "IssuerUpdateSkipped", "IssuerValidationFailed", "IssuedLeafCertificate"}
+	injectorReasons = []string{"Injected", "InjectionSkipped"}
+)
+
+// happened passes on Kubernetes' own events of this run: warnings, and of the
+// others those on certificates and on injection.
+func (w *watcher) happened(_, after any) {
 	e, ok := after.(*corev1.Event)
-	if !ok || e.Type != corev1.EventTypeWarning {
+	if !ok {
+		return
+	}
+	kind := ""
+	switch {
+	case slices.Contains(certificateKinds, e.InvolvedObject.Kind) || slices.Contains(identityReasons, e.Reason):
+		kind = results.Certificate
+	case slices.Contains(injectorReasons, e.Reason):
+		kind = results.Webhook
+	}
+	if e.Type == corev1.EventTypeWarning {
+		kind = results.Warning
+	}
+	if kind == "" {
 		return
 	}
 	last := e.LastTimestamp.Time
@@ -228,7 +252,7 @@ func (w *watcher) warning(_, after any) {
 	if last.Before(w.begun.Add(-time.Second)) {
 		return
 	}
-	w.sink(results.Event{Kind: results.Warning, Name: e.InvolvedObject.Name, Detail: e.Reason + ": " + e.Message, Fields: map[string]string{
+	w.sink(results.Event{Kind: kind, Name: e.InvolvedObject.Name, Detail: e.Reason + ": " + e.Message, Fields: map[string]string{
 		"object": e.InvolvedObject.Kind, "namespace": e.InvolvedObject.Namespace,
 	}})
 }

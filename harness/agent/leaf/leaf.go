@@ -30,9 +30,37 @@ type Result struct {
 // settle is how long a server may take to say that it refuses.
 const settle = 2 * time.Second
 
-// Read dials host:port and asks for the server of that name. The chain is not
-// verified: who reads the result does that.
+// Read dials host:port, asks for the server of that name, and waits whether it
+// refuses a client without a certificate. The chain is not verified: who reads
+// the result does that.
 func Read(ctx context.Context, addr, name string) (Result, error) {
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return Result{}, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	defer raw.Close()
+	r, conn, err := shake(ctx, raw, name)
+	if err != nil {
+		return r, fmt.Errorf("shake hands with %s: %w", addr, err)
+	}
+	if r.Refused == "" {
+		r.Refused, err = refusal(conn)
+	}
+	return r, err
+}
+
+// Shake shakes hands on a connection that is there already and returns as soon
+// as the server has shown its certificate. It does not close the connection.
+func Shake(ctx context.Context, raw net.Conn, name string) (Result, error) {
+	r, _, err := shake(ctx, raw, name)
+	if err != nil {
+		return r, fmt.Errorf("shake hands with %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// shake fails only when no certificate was shown.
+func shake(ctx context.Context, raw net.Conn, name string) (Result, *tls.Conn, error) {
 	var r Result
 	var chain strings.Builder
 	config := &tls.Config{
@@ -51,24 +79,17 @@ func Read(ctx context.Context, addr, name string) (Result, error) {
 			return nil
 		},
 	}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return r, fmt.Errorf("dial %s: %w", addr, err)
-	}
 	conn := tls.Client(raw, config)
-	defer conn.Close()
-	err = conn.HandshakeContext(ctx)
+	err := conn.HandshakeContext(ctx)
 	r.Chain = chain.String()
 	if err != nil && r.Chain == "" {
-		return r, fmt.Errorf("shake hands with %s: %w", addr, err)
+		return r, conn, err
 	}
 	r.Version = tls.VersionName(conn.ConnectionState().Version)
 	if err != nil {
 		r.Refused = err.Error()
-		return r, nil
 	}
-	r.Refused, err = refusal(conn)
-	return r, err
+	return r, conn, nil
 }
 
 // refusal waits for what a TLS 1.3 server says after the client's side of the

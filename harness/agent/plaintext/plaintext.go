@@ -35,12 +35,13 @@ type Result struct {
 	Evidence []string `json:"evidence"`
 }
 
-type outcome string
+// Outcome is what became of an attempt.
+type Outcome string
 
 const (
-	refused  outcome = "refused"
-	accepted outcome = "accepted"
-	unknown  outcome = "unknown"
+	Refused  Outcome = "refused"
+	Accepted Outcome = "accepted"
+	Unknown  Outcome = "unknown" // no answer that says either
 )
 
 const timeout = 5 * time.Second
@@ -65,14 +66,14 @@ func Try(ctx context.Context, targets []Target) Result {
 	for _, t := range targets {
 		for _, try := range []struct {
 			proto string
-			call  func(context.Context, string) (outcome, string)
-		}{{"gRPC", tryGRPC}, {"HTTP/1.1", tryHTTP}} {
+			call  func(context.Context, string) (Outcome, string)
+		}{{"gRPC", func(ctx context.Context, addr string) (Outcome, string) { return Knock(ctx, addr) }}, {"HTTP/1.1", tryHTTP}} {
 			got, why := try.call(ctx, t.Addr)
 			r.Attempts++
 			switch got {
-			case refused:
+			case Refused:
 				r.Refused++
-			case accepted:
+			case Accepted:
 				r.Accepted++
 			}
 			r.Evidence = append(r.Evidence, fmt.Sprintf("%s over %s: %s (%s)", t.Name, try.proto, got, why))
@@ -81,14 +82,16 @@ func Try(ctx context.Context, targets []Target) Result {
 	return r
 }
 
-// tryGRPC calls a method that no server has: a server that the call reaches
-// says Unimplemented, a proxy that denies it says PermissionDenied.
-func tryGRPC(ctx context.Context, addr string) (outcome, string) {
+// Knock calls a gRPC method that no server has: a server that the call reaches
+// says Unimplemented, a proxy that denies it says PermissionDenied. Options may
+// bring another way to dial.
+func Knock(ctx context.Context, addr string, options ...grpc.DialOption) (Outcome, string) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
+	conn, err := grpc.NewClient(addr, options...)
 	if err != nil {
-		return unknown, err.Error()
+		return Unknown, err.Error()
 	}
 	defer conn.Close()
 	err = conn.Invoke(ctx, "/meshsim.agent.Stranger/Knock", &emptypb.Empty{}, &emptypb.Empty{})
@@ -96,48 +99,48 @@ func tryGRPC(ctx context.Context, addr string) (outcome, string) {
 	why := "grpc-status " + s.Code().String()
 	switch {
 	case s.Code() == codes.PermissionDenied:
-		return refused, why
+		return Refused, why
 	case s.Code() == codes.Unavailable && cutOff(s.Message()):
-		return refused, "connection cut"
+		return Refused, "connection cut"
 	case s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded:
-		return unknown, why + ": " + s.Message()
+		return Unknown, why + ": " + s.Message()
 	default:
-		return accepted, why
+		return Accepted, why
 	}
 }
 
 // tryHTTP asks a gRPC port by HTTP/1.1. A proxy that denies it answers 403; a
 // gRPC server that the call reaches hangs up or answers by its own protocol,
 // so only the former is a clear answer, as is any other HTTP answer.
-func tryHTTP(ctx context.Context, addr string) (outcome, string) {
+func tryHTTP(ctx context.Context, addr string) (Outcome, string) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/", nil)
 	if err != nil {
-		return unknown, err.Error()
+		return Unknown, err.Error()
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Do(req)
 	if err != nil {
 		if isReset(err) {
-			return unknown, "connection cut"
+			return Unknown, "connection cut"
 		}
-		return unknown, err.Error()
+		return Unknown, err.Error()
 	}
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10)) // only the status matters
 	if res.StatusCode == http.StatusForbidden {
-		return refused, res.Status
+		return Refused, res.Status
 	}
 	if res.StatusCode == http.StatusBadGateway || res.StatusCode == http.StatusServiceUnavailable {
-		return unknown, res.Status
+		return Unknown, res.Status
 	}
-	return accepted, res.Status
+	return Accepted, res.Status
 }
 
 // cutOff tells a connection that was closed on us from one that never came up.
 func cutOff(message string) bool {
-	for _, word := range []string{"reset by peer", "EOF", "closed the connection", "broken pipe"} {
+	for _, word := range []string{"reset by peer", "EOF", "closed the connection", "broken pipe", "remote error: tls"} {
 		if strings.Contains(message, word) {
 			return true
 		}

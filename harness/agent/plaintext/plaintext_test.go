@@ -78,20 +78,20 @@ func closedPort(t *testing.T) string {
 func TestGRPCCallsAreJudgedByWhoAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name, addr string
-		want       outcome
+		want       Outcome
 		why        string
 	}{
-		{"a server that knows no such method was reached", grpcServer(t, nil), accepted, "Unimplemented"},
-		{"a business error is an answer", grpcServer(t, status.Error(codes.NotFound, "no")), accepted, "NotFound"},
-		{"an internal error is an answer", grpcServer(t, status.Error(codes.Internal, "oops")), accepted, "Internal"},
-		{"a policy's denial refuses", grpcServer(t, status.Error(codes.PermissionDenied, "no")), refused, "PermissionDenied"},
-		{"an overloaded server says nothing about policy", grpcServer(t, status.Error(codes.Unavailable, "busy")), unknown, "Unavailable"},
-		{"a closed port says nothing about policy", closedPort(t), unknown, "connection refused"},
-		{"a gateway's own 503 says nothing about policy", httpServer(t, 503), unknown, "Unavailable"},
-		{"a 403 refuses", httpServer(t, 403), refused, "PermissionDenied"},
+		{"a server that knows no such method was reached", grpcServer(t, nil), Accepted, "Unimplemented"},
+		{"a business error is an answer", grpcServer(t, status.Error(codes.NotFound, "no")), Accepted, "NotFound"},
+		{"an internal error is an answer", grpcServer(t, status.Error(codes.Internal, "oops")), Accepted, "Internal"},
+		{"a policy's denial refuses", grpcServer(t, status.Error(codes.PermissionDenied, "no")), Refused, "PermissionDenied"},
+		{"an overloaded server says nothing about policy", grpcServer(t, status.Error(codes.Unavailable, "busy")), Unknown, "Unavailable"},
+		{"a closed port says nothing about policy", closedPort(t), Unknown, "connection refused"},
+		{"a gateway's own 503 says nothing about policy", httpServer(t, 503), Unknown, "Unavailable"},
+		{"a 403 refuses", httpServer(t, 403), Refused, "PermissionDenied"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, why := tryGRPC(t.Context(), c.addr)
+			got, why := Knock(t.Context(), c.addr)
 			require.Equal(t, c.want, got, why)
 			require.Contains(t, why, c.why)
 		})
@@ -101,18 +101,18 @@ func TestGRPCCallsAreJudgedByWhoAnswers(t *testing.T) {
 func TestHTTPCallsAreJudgedByWhoAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name, addr string
-		want       outcome
+		want       Outcome
 		why        string
 	}{
-		{"a page was reached", httpServer(t, 200), accepted, "200"},
-		{"not found is an answer", httpServer(t, 404), accepted, "404"},
-		{"a server's own error is an answer", httpServer(t, 500), accepted, "500"},
-		{"a policy's denial refuses", httpServer(t, 403), refused, "403"},
-		{"a bad gateway says nothing about policy", httpServer(t, 502), unknown, "502"},
-		{"an unavailable one says nothing about policy", httpServer(t, 503), unknown, "503"},
-		{"a connection that is cut says nothing for certain", rawServer(t, hangUp), unknown, "connection cut"},
-		{"a closed port says nothing about policy", closedPort(t), unknown, "connection refused"},
-		{"a gRPC server does not speak it", grpcServer(t, nil), unknown, ""},
+		{"a page was reached", httpServer(t, 200), Accepted, "200"},
+		{"not found is an answer", httpServer(t, 404), Accepted, "404"},
+		{"a server's own error is an answer", httpServer(t, 500), Accepted, "500"},
+		{"a policy's denial refuses", httpServer(t, 403), Refused, "403"},
+		{"a bad gateway says nothing about policy", httpServer(t, 502), Unknown, "502"},
+		{"an unavailable one says nothing about policy", httpServer(t, 503), Unknown, "503"},
+		{"a connection that is cut says nothing for certain", rawServer(t, hangUp), Unknown, "connection cut"},
+		{"a closed port says nothing about policy", closedPort(t), Unknown, "connection refused"},
+		{"a gRPC server does not speak it", grpcServer(t, nil), Unknown, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, why := tryHTTP(t.Context(), c.addr)
@@ -126,9 +126,9 @@ func TestASilentServerIsUnknownAndTimeBoxed(t *testing.T) {
 	silent := rawServer(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
 	ctx, cancel := context.WithTimeout(t.Context(), timeout/20)
 	defer cancel()
-	for name, try := range map[string]func(context.Context, string) (outcome, string){"gRPC": tryGRPC, "HTTP/1.1": tryHTTP} {
+	for name, try := range map[string]func(context.Context, string) (Outcome, string){"gRPC": func(ctx context.Context, addr string) (Outcome, string) { return Knock(ctx, addr) }, "HTTP/1.1": tryHTTP} {
 		got, why := try(ctx, silent)
-		require.Equal(t, unknown, got, "%s: %s", name, why)
+		require.Equal(t, Unknown, got, "%s: %s", name, why)
 	}
 }
 

@@ -17,11 +17,13 @@ const usage = `usage:
   agent twin-server --listen ADDR
   agent twin-client --plain ADDR --meshed ADDR [--triples N] [--payload BYTES] [--rate PER_SECOND]
   agent plaintext --targets NAME=ADDR,…
+  agent knock [--targets NAME=ADDR,…] [--tls-targets NAME=ADDR,… --name NAME --suffix SUFFIX]
   agent echo-server [--http ADDR] [--grpc ADDR] [--tcp ADDR] [--greeting ADDR] [--name NAME]
   agent call --target PROTOCOL://HOST:PORT[/PATH] [--rate PER_SECOND] [--count N] [--strict] …
   agent job --target PROTOCOL://HOST:PORT[/PATH] [--shutdown]
   agent leaf --target HOST:PORT --name NAME
   agent traffic --plan FILE --spool FILE [--index N] [--listen ADDR] [--shutdown]
+  agent capture --node NAME [--pods NETWORK,…] [--nodes ADDR,…] [--needle NAME=HEX] [--every DURATION]
   agent sockets
   agent sleep DURATION
   agent hold`
@@ -34,11 +36,13 @@ var commands = map[string]command{
 	"twin-server": twinServer,
 	"twin-client": twinClient,
 	"plaintext":   tryPlaintext,
+	"knock":       tryKnocking,
 	"echo-server": echoServer,
 	"call":        makeCalls,
 	"job":         doJob,
 	"leaf":        readLeaf,
 	"traffic":     sendTraffic,
+	"capture":     capture,
 	"sockets":     listSockets,
 	"sleep":       sleep,
 	"hold":        hold,
