@@ -24,6 +24,7 @@ func failedRequests(b budget.Budget, p *phaseTally) finding {
 		f.measured += ": " + tallied(p.classes)
 	}
 	f.evidence = p.samples
+	f.figure = counted("requests", failed, b.Count)
 	lacks := p.tooFew()
 	switch {
 	case failed > b.Count:
@@ -43,6 +44,7 @@ func availability(b budget.Budget, p *phaseTally) finding {
 	atLeast := 1 - failureBound(failed, n)
 	f := finding{phase: p.figures.Name, verdict: results.Pass, measured: fmt.Sprintf("%s of %s served (95 %% sure: at least %s)",
 		share(1-float64(failed)/float64(n), 4), count(n), share(atLeast, 4))}
+	f.figure = served(failed, n, atLeast, b.Ratio)
 	lacks := p.tooFew()
 	switch {
 	case float64(failed) > allowed+1e-6:
@@ -80,6 +82,7 @@ func (e *evaluation) endToEnd(b budget.Budget, p *phaseTally) finding {
 	limit := b.Duration
 	f := finding{phase: p.figures.Name, verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s ms (95 %%: %s to %s ms), %s ms from sending",
 		quantileName(b.Quantile), millis(ms(p.waited.quantile(b.Quantile))), millis(ms(lo)), millis(ms(hi)), millis(ms(p.sent.quantile(b.Quantile))))}
+	f.figure = waitedFor(p.waited.quantile(b.Quantile), lo, hi, bounded, limit)
 	traffic, late := e.run.Traffic, p.lateShare()
 	lacks := p.tooFew()
 	switch {

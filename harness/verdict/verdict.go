@@ -38,12 +38,10 @@ func Evaluate(f *results.Folder) (results.Verdict, error) {
 	}
 	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events}
 	e.tally = newTally(run, budgets, events)
-	e.causes = newAttribution(run, events, probes)
+	e.causes = newAttribution(run, budgets, events, probes)
 	requestsRead, err := f.EachRequest(func(r results.Request) error {
 		e.tally.add(&r)
-		if r.Outcome == results.Failed {
-			e.causes.add(&r)
-		}
+		e.causes.add(&r)
 		return nil
 	})
 	if err != nil {
@@ -114,7 +112,7 @@ func (e *evaluation) verdict() results.Verdict {
 	v := results.Verdict{
 		Scenario: e.run.Scenario, Run: e.run.ID, Mesh: e.run.Mesh,
 		StandIns: append([]string{}, e.run.StandIns...), Requests: e.tally.total,
-		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(),
+		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(), SlowCauses: e.causes.slowRanked(),
 		Reasons: append([]string{}, e.gaps...), Routes: e.tally.routeFigures(), Timeline: e.tally.timeline.figures(),
 	}
 	for _, b := range e.budgets {
@@ -148,6 +146,7 @@ type finding struct {
 	verdict  results.Judgement
 	measured string
 	evidence []string
+	figure   *results.Figure
 }
 
 func missing(phase, format string, args ...any) finding {
@@ -163,7 +162,7 @@ func (e *evaluation) judge(b budget.Budget) []results.BudgetVerdict {
 			f.measured = "so far " + f.measured + "; the record is not whole"
 		}
 		rows = append(rows, results.BudgetVerdict{
-			Text: b.Text, Phase: f.phase, Verdict: f.verdict, Measured: f.measured, Evidence: f.evidence,
+			Text: b.Text, Phase: f.phase, Verdict: f.verdict, Measured: f.measured, Evidence: f.evidence, Figure: f.figure,
 		})
 	}
 	return rows

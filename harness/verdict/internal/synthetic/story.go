@@ -126,6 +126,7 @@ func (g *generator) probes() {
 		mtls.TLS, mtls.Plain, mtls.ByReason = 1207, 3310, map[string]int64{"no_tls_from_remote": 3310}
 		mtls.ByService["payment-gateway"] = results.Calls{Plain: 3310}
 	}
+	g.betweenServices(phase)
 	g.probe(results.ProbeInjection, phase, injection)
 	g.probe(results.ProbeMTLS, phase, mtls)
 	yes, start := true, g.run.StartedAt
@@ -134,7 +135,61 @@ func (g *generator) probes() {
 		NotBefore: start, NotAfter: start.Add(life), IsCA: &yes, ChainsToAnchor: &yes, KeyAlgorithm: "ECDSA", Curve: "P-256",
 		RenewBeforeSeconds: 7 * 24 * 3600, RenewalTime: start.Add(83 * 24 * time.Hour),
 	})
+	g.probe(results.ProbeLeaves, phase, results.Leaves{
+		Proxies: injection.Injected, Earliest: start.Add(23 * time.Hour), Expired: []string{}, Silent: []string{},
+	})
 	g.probe(results.ProbeLedger, phase, results.Ledger{
 		Acknowledged: g.orders, Written: g.orders, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
 	})
+}
+
+// pair is what was seen, or tried, between two services.
+type pair struct {
+	Caller    string `json:"caller"`
+	Callee    string `json:"callee"`
+	Encrypted int    `json:"encrypted,omitempty"`
+	Plaintext int    `json:"plaintext,omitempty"`
+	Allowed   *bool  `json:"allowed,omitempty"`
+	Admitted  *bool  `json:"admitted,omitempty"`
+	Detail    string `json:"detail,omitempty"`
+}
+
+// betweenServices is what a capture saw on the wire and who was let in: calls of
+// services without a proxy are plaintext, and without a policy everybody is let
+// in.
+func (g *generator) betweenServices(phase string) {
+	meshed := func(service string) bool {
+		return !g.Careless || service == "product-catalog" || service == "inventory-management" || service == "payment-gateway"
+	}
+	yes, no := true, false
+	var wire, attempts []pair
+	for _, e := range shopchart.Edges() {
+		if e.Callee == shopchart.Database {
+			continue
+		}
+		seen := pair{Caller: e.Caller, Callee: e.Callee}
+		if n := 200 + g.random.IntN(4000); meshed(e.Caller) && meshed(e.Callee) {
+			seen.Encrypted = n
+		} else {
+			seen.Plaintext = n
+		}
+		wire = append(wire, seen)
+	}
+	for _, caller := range append(shopchart.Services(), "stranger") {
+		for _, callee := range shopchart.Services() {
+			if caller == callee {
+				continue
+			}
+			may, got := &no, &no
+			if caller != "stranger" && shopchart.Allowed(caller, callee) {
+				may = &yes
+			}
+			if !meshed(callee) || *may && meshed(caller) {
+				got = &yes
+			}
+			attempts = append(attempts, pair{Caller: caller, Callee: callee, Allowed: may, Admitted: got})
+		}
+	}
+	g.probe("wire", phase, map[string]any{"pairs": wire})
+	g.probe("authorisation", phase, map[string]any{"pairs": attempts})
 }

@@ -207,6 +207,8 @@ func (g *generator) fate(r *results.Request, route scenarios.Route) {
 	if g.enforced && (route.Name == "order" || route.Name == "configure") {
 		r.Outcome, r.Status, r.Class = results.Failed, 403, "http-403"
 		r.Hop = route.Service + ">inventory-management"
+		r.Hops = fmt.Sprintf("%s@meshsim-worker/v1:4200(customer-profile:120:900=customer-profile-6d5f7c9b4-x7k2q@meshsim-worker3/v1:610,"+
+			"inventory-management:1100:2400!7)", r.Pod)
 		r.Error = "reserve stock: permission_denied"
 	}
 }
