@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 
 	"meshsim.dev/meshsim/results"
@@ -76,6 +77,8 @@ func marginText(f results.Figure) string {
 	switch {
 	case m == 0 && f.Limit == 0:
 		return "none allowed, none seen"
+	case m >= 0 && strings.HasPrefix(inUnit(m, f.Unit), "0 "): // of a share, less than is written
+		return "nothing to spare"
 	case m >= 0:
 		return inUnit(m, f.Unit) + " to spare"
 	default:
@@ -101,7 +104,7 @@ func figureText(f results.Figure) string {
 func inUnit(v float64, unit string) string {
 	switch unit {
 	case "ratio":
-		return fmt.Sprintf("%.4g %%", 100*v)
+		return strconv.FormatFloat(math.Round(v*1e6)/1e4, 'f', -1, 64) + " %"
 	case "ms":
 		return strings.TrimSuffix(fmt.Sprintf("%.2f", v), ".00") + " ms"
 	case "s":
