@@ -37,6 +37,10 @@ test: compiler ## unit tests and the command line in-process, with the race dete
 test-postgres: compiler postgres ## the shop on a real PostgreSQL (as root): failures between any two steps, restarts, crashes
 	go test -race -timeout 30m -tags postgres ./fakeshop/...
 
+.PHONY: test-report
+test-report: chromium ## the report in a headless Chromium; SHOTS=folder keeps screenshots
+	go test -timeout 20m -count=1 -tags browser ./harness/verdict/browser $(if $(SHOTS),-shots $(abspath $(SHOTS)))
+
 .PHONY: e2e
 e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing
 	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
@@ -92,6 +96,7 @@ lint: ## gofmt, go vet, staticcheck
 	go vet -tags netns ./fakemesh/cmd/fakemesh ./harness/agent/wire
 	go vet -tags conformance ./test/mesh/...
 	go vet -tags postgres ./fakeshop/...
+	go vet -tags browser ./harness/verdict/browser
 	go build -C test/lint -o $(CURDIR)/bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 
@@ -137,3 +142,7 @@ protoc:
 .PHONY: postgres
 postgres:
 	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; }
+
+.PHONY: chromium
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }

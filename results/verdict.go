@@ -33,6 +33,9 @@ type Verdict struct {
 	Budgets  []BudgetVerdict `json:"budgets"`
 	Causes   []Cause         `json:"causes"`
 
+	// SlowCauses are why requests that were served took longer than the phase's
+	// end-to-end budget allows.
+	SlowCauses []Cause `json:"slowCauses,omitempty"`
 	// Reasons say why the whole is not a pass although its budgets might be:
 	// the run was cut off, a phase saw too few requests.
 	Reasons  []string       `json:"reasons,omitempty"`
@@ -80,6 +83,8 @@ type BudgetVerdict struct {
 	Verdict  Judgement `json:"verdict"`
 	Measured string    `json:"measured"`
 	Evidence []string  `json:"evidence,omitempty"`
+	// Figure is what was measured in numbers, absent where there is none.
+	Figure *Figure `json:"figure,omitempty"`
 }
 
 // Cause is why a number of requests failed, the most frequent first.
@@ -94,6 +99,11 @@ type Cause struct {
 	Services []string `json:"services,omitempty"`
 	Pods     []string `json:"pods,omitempty"`
 	Mend     string   `json:"mend,omitempty"`
+	// FailureMode is the id of what breaks like this in a rollout (docs/report.md
+	// lists them), "" when none does.
+	FailureMode string `json:"failureMode,omitempty"`
+	// Requests are some of those that the cause explains, the first ones.
+	Requests []CauseRequest `json:"requests,omitempty"`
 }
 
 // RouteFigures are one route's figures over the whole run.
@@ -109,6 +119,9 @@ type RouteFigures struct {
 type Timeline struct {
 	BucketMs int64    `json:"bucketMs"`
 	Buckets  []Bucket `json:"buckets"`
+	// HeatMs are the upper edges of the bins that Bucket.Heat counts; the last
+	// bin has none.
+	HeatMs []float64 `json:"heatMs,omitempty"`
 }
 
 // Bucket is one slice of the timeline. Its latencies are 0 when it saw none.
@@ -117,4 +130,6 @@ type Bucket struct {
 	Failed   int64   `json:"failed,omitempty"`
 	P50Ms    float64 `json:"p50Ms"`
 	P99Ms    float64 `json:"p99Ms"`
+	// Heat counts the requests of each latency bin, up to the last that has any.
+	Heat []int64 `json:"heat,omitempty"`
 }

@@ -113,7 +113,7 @@ Exit codes: 0 pass, 1 a budget is broken, 2 wrong use or invalid input,
 	})
 	root.AddCommand(
 		a.newUp(), a.newDown(), a.newStatus(),
-		a.newRun(), a.newReport(), a.newScenarios(), a.newTraffic(),
+		a.newRun(), a.newReport(), a.newCompare(), a.newHistory(), a.newScenarios(), a.newTraffic(),
 		a.newBundle(), a.newEngine(), a.newDoctor(), a.newVersion(),
 	)
 	return root

@@ -149,7 +149,7 @@ func TestOnlyStandingClustersKeepTheEngineAndAllThatWereBegunAreRemoved(t *testi
 }
 
 func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"up", "down", "status", "run", "report", "scenarios", "traffic", "bundle", "engine", "doctor"} {
+	for _, command := range []string{"up", "down", "status", "run", "report", "compare", "history", "scenarios", "traffic", "bundle", "engine", "doctor"} {
 		code, stdout, _ := run(t, command, "--help")
 		require.Equal(t, 0, code)
 		require.Contains(t, stdout, "Examples:", command)

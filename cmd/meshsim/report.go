@@ -15,16 +15,26 @@ import (
 
 func (a *app) newReport() *cobra.Command {
 	var runs string
-	var asJSON bool
+	var asJSON, schema bool
 	c := &cobra.Command{
 		Use:   "report RUN|latest",
 		Short: "Judge and render a run folder again",
 		Long: `Judges a run from its folder alone and writes verdict.json, report.html,
-report.md and junit.xml into it. The exit code is the verdict's.`,
-		Example: "  meshsim report latest\n  meshsim report results/runs/20240611T090000Z-mtls-rollout\n  meshsim report latest --json",
-		Args:    args(cobra.ExactArgs(1)),
+report.md and junit.xml into it. The exit code is the verdict's. With --schema it
+prints the JSON schema that verdict.json keeps to, and judges nothing.`,
+		Example: "  meshsim report latest\n  meshsim report results/runs/20240611T090000Z-mtls-rollout\n  meshsim report latest --json\n  meshsim report --schema > verdict.schema.json",
+		Args: args(func(c *cobra.Command, names []string) error {
+			if schema {
+				return cobra.NoArgs(c, names)
+			}
+			return cobra.ExactArgs(1)(c, names)
+		}),
 		RunE: func(_ *cobra.Command, names []string) error {
-			path, err := runPath(names[0], runs)
+			if schema {
+				_, err := a.streams.Out.Write(results.VerdictSchema)
+				return err
+			}
+			path, err := runPath(runs, names[0])
 			if err != nil {
 				return err
 			}
@@ -36,7 +46,19 @@ report.md and junit.xml into it. The exit code is the verdict's.`,
 	}
 	c.Flags().StringVar(&runs, "runs", defaultRuns, "where run folders are")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the verdict as JSON")
+	c.Flags().BoolVar(&schema, "schema", false, "print the JSON schema of verdict.json")
 	return c
+}
+
+// runPath finds a run by its name below runs, by its path, or as the latest.
+func runPath(runs, name string) (string, error) {
+	switch {
+	case name == "latest":
+		return results.Latest(runs)
+	case filepath.Base(name) == name:
+		return filepath.Join(runs, name), nil
+	}
+	return name, nil
 }
 
 // judge evaluates a run folder, writes its reports and prints the summary.

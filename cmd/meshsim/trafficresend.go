@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +38,7 @@ says what would be sent.`,
 			"  meshsim traffic resend latest 4711 --dry-run   # as a line of curl",
 		Args: args(cobra.MinimumNArgs(2)),
 		RunE: func(c *cobra.Command, names []string) error {
-			path, err := runPath(names[0], f.runs)
+			path, err := runPath(f.runs, names[0])
 			if err != nil {
 				return err
 			}
@@ -52,17 +51,6 @@ says what would be sent.`,
 	c.Flags().BoolVar(&f.dry, "dry-run", false, "print the requests as lines of curl and send nothing")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print all of it as JSON")
 	return c
-}
-
-// runPath finds a run's folder by its path, its name or "latest".
-func runPath(name, runs string) (string, error) {
-	switch {
-	case name == "latest":
-		return results.Latest(runs)
-	case filepath.Base(name) == name:
-		return filepath.Join(runs, name), nil
-	}
-	return name, nil
 }
 
 // resent is a request, what became of it in the run, and what it is answered now.

@@ -59,6 +59,7 @@ func judgeAdded(b budget.Budget, phase string, s results.AddedLatencySample, see
 	limit := ms(b.Duration)
 	f := finding{phase: phase, verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s over %s triples; plain against plain %s",
 		quantileName(b.Quantile), added, count(int64(n)), same)}
+	f.figure = added.figure(limit)
 	atMost := b.Op == budget.AtMost
 	switch spread := max(math.Abs(same.lo), math.Abs(same.hi)); {
 	case spread >= limit:

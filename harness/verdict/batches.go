@@ -1,7 +1,9 @@
 package verdict
 
 import (
+	"maps"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -140,7 +142,9 @@ type tallyOf struct{ n, hits int64 }
 // spread is the variance between batches over that of independent requests.
 func spread(row map[int64]tallyOf, p float64) float64 {
 	chi := 0.0
-	for _, one := range row {
+	// In order: a sum of floats depends on it, and the same run must give the same figure.
+	for _, at := range slices.Sorted(maps.Keys(row)) {
+		one := row[at]
 		expected := float64(one.n) * p
 		off := float64(one.hits) - expected
 		chi += off * off / (expected * (1 - p))

@@ -6,35 +6,32 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios/budget"
 )
 
-// Kinds of causes.
-const (
-	causeDrain       = "drain"       // pods stopped while requests were on their way
-	causeRestart     = "restart"     // a container died
-	causeNotReady    = "not-ready"   // pods that were not ready
-	causePolicy      = "policy"      // refused by the mesh's policy
-	causeCertificate = "certificate" // a TLS handshake failed
-	causeDatabase    = "database"
-	causeNode        = "node"
-	causeSender      = "sender"
-	causeUnknown     = "unknown"
-)
-
-// attribution finds out why requests failed, one at a time and in any order,
-// and groups them. It keeps counts and a few examples, not the requests.
+// attribution finds out why requests failed, or took longer than their budget,
+// one at a time and in any order, and groups them. It keeps counts and a few
+// examples, not the requests.
 type attribution struct {
 	run    results.Run
-	around surroundings
-	groups map[string]*group
+	limits map[string]time.Duration // end-to-end budgets by phase
+	around *surroundings
+	failed groups
+	slowed groups
+	load   load
 }
+
+// groups are causes by what they are told apart by.
+type groups map[string]*group
 
 // group is the failures of one cause.
 type group struct {
 	cause       string // in words
 	kind, mend  string
+	mode        string // id of what breaks like this
 	count       int64
 	first, last int64
 	classes     map[string]int64
@@ -44,30 +41,52 @@ type group struct {
 	pods        map[string]int64
 	near        []string // what happened around, as evidence
 	samples     []string
+	requests    []results.CauseRequest
 }
 
 // maxGroups bounds what a damaged record can make up.
 const maxGroups = 200
 
-func newAttribution(run results.Run, events []results.Event, probes []results.Probe) *attribution {
-	return &attribution{run: run, around: newSurroundings(events, probes), groups: map[string]*group{}}
+func newAttribution(run results.Run, budgets []budget.Budget, events []results.Event, probes []results.Probe) *attribution {
+	return &attribution{
+		run: run, limits: slowLimits(run, budgets), around: newSurroundings(events, probes), failed: groups{}, slowed: groups{},
+	}
 }
 
+// add takes any request of the run and asks for a reason where it failed or was
+// too slow.
 func (a *attribution) add(r *results.Request) {
-	b := a.blame(r)
+	if r.Outcome == results.Undispatched {
+		return
+	}
+	a.around.where.learn(r)
+	limit := a.limits[r.Phase]
+	tooSlow := limit > 0 && r.Latency() > int64(limit) && r.Outcome != results.Failed
+	a.load.add(r, tooSlow)
+	switch {
+	case r.Outcome == results.Failed:
+		a.failed.add(r, a.blame(r))
+	case tooSlow:
+		if b := a.slow(r); b.kind != causeUnknown || !a.load.postpone(r, b) {
+			a.slowed.add(r, b)
+		}
+	}
+}
+
+func (all groups) add(r *results.Request, b blame) {
 	key := b.kind + "\x00" + b.cause
-	g := a.groups[key]
-	if g == nil && len(a.groups) >= maxGroups {
+	g := all[key]
+	if g == nil && len(all) >= maxGroups {
 		b = blame{kind: causeUnknown, cause: "unknown: of too many kinds to list"}
 		key = b.cause
-		g = a.groups[key]
+		g = all[key]
 	}
 	if g == nil {
 		g = &group{
-			cause: b.cause, kind: b.kind, mend: b.mend, first: r.Scheduled, classes: map[string]int64{}, phases: map[string]int64{},
+			cause: b.cause, kind: b.kind, mend: b.mend, mode: b.mode, first: r.Scheduled, classes: map[string]int64{}, phases: map[string]int64{},
 			steps: map[string]int64{}, services: map[string]int64{}, pods: map[string]int64{},
 		}
-		a.groups[key] = g
+		all[key] = g
 	}
 	g.take(r, b)
 }
@@ -75,7 +94,9 @@ func (a *attribution) add(r *results.Request) {
 func (g *group) take(r *results.Request, b blame) {
 	g.count++
 	g.first, g.last = min(g.first, r.Scheduled), max(g.last, r.Scheduled)
-	bump(g.classes, cmp.Or(r.Class, "unnamed"))
+	if r.Outcome == results.Failed {
+		bump(g.classes, cmp.Or(r.Class, "unnamed"))
+	}
 	bump(g.phases, r.Phase)
 	bump(g.steps, b.step)
 	for _, s := range b.services {
@@ -92,6 +113,19 @@ func (g *group) take(r *results.Request, b blame) {
 	if len(g.samples) < 3 {
 		g.samples = append(g.samples, quote(r))
 	}
+	if len(g.requests) < maxCauseRequests {
+		g.requests = append(g.requests, causeRequest(r, b))
+	}
+}
+
+// maxCauseRequests is how many requests of a cause are shown one by one.
+const maxCauseRequests = 12
+
+func causeRequest(r *results.Request, b blame) results.CauseRequest {
+	return results.CauseRequest{
+		Seq: r.Seq, ScheduledMs: ms(time.Duration(r.Scheduled)), LatencyMs: ms(time.Duration(r.Latency())), Phase: r.Phase, Route: r.Route,
+		Status: r.Status, Class: r.Class, Hop: r.Hop, Pod: r.Pod, Error: short(r.Error, 240), Way: r.Hops, Near: firstOf(b.near, maxSample),
+	}
 }
 
 // bump counts a name, unless there are more names than anyone reads.
@@ -101,11 +135,19 @@ func bump(counts map[string]int64, name string) {
 	}
 }
 
-// ranked returns the causes, the most frequent first.
-func (a *attribution) ranked() []results.Cause {
-	causes := make([]results.Cause, 0, len(a.groups))
-	for _, g := range a.groups {
-		causes = append(causes, g.result(a.run.Phases))
+// ranked returns the causes of failures, the most frequent first.
+func (a *attribution) ranked() []results.Cause { return a.failed.ranked(a.run.Phases) }
+
+// slowRanked returns the causes of slow requests, the most frequent first.
+func (a *attribution) slowRanked() []results.Cause {
+	a.load.settle(a.slowed)
+	return a.slowed.ranked(a.run.Phases)
+}
+
+func (all groups) ranked(plan []results.PhasePlan) []results.Cause {
+	causes := make([]results.Cause, 0, len(all))
+	for _, g := range all {
+		causes = append(causes, g.result(plan))
 	}
 	slices.SortFunc(causes, func(x, y results.Cause) int {
 		return cmp.Or(cmp.Compare(y.Count, x.Count), cmp.Compare(x.Cause, y.Cause))
@@ -117,7 +159,7 @@ func (g *group) result(plan []results.PhasePlan) results.Cause {
 	phases := byCount(g.phases)
 	slices.SortStableFunc(phases, func(a, b string) int { return cmp.Compare(place(plan, a), place(plan, b)) })
 	evidence := []string{fmt.Sprintf("from %s to %s in %s", at(g.first), at(g.last), strings.Join(phases, ", "))}
-	if steps := byCount(g.steps); len(steps) > 0 && g.kind != causePolicy { // which says when it began
+	if steps := byCount(g.steps); len(steps) > 0 && g.kind != causePolicy && g.kind != causeNoProxy { // which say when it began
 		evidence = append(evidence, "step: "+strings.Join(steps, "; "))
 	}
 	if len(g.pods) > 0 {
@@ -125,9 +167,14 @@ func (g *group) result(plan []results.PhasePlan) results.Cause {
 	}
 	evidence = append(evidence, g.near...)
 	evidence = append(evidence, g.samples...)
+	cause := g.cause
+	if len(g.classes) > 0 {
+		cause += ": " + tallied(g.classes)
+	}
 	return results.Cause{
-		Cause: g.cause + ": " + tallied(g.classes), Count: g.count, Evidence: evidence, Kind: g.kind, Phases: phases, Steps: byCount(g.steps),
+		Cause: cause, Count: g.count, Evidence: evidence, Kind: g.kind, Phases: phases, Steps: byCount(g.steps),
 		Services: byCount(g.services), Pods: byCount(g.pods), Mend: g.mend,
+		FailureMode: g.mode, Requests: g.requests,
 	}
 }
 

@@ -21,7 +21,7 @@ func failure(at time.Duration, change func(*results.Request)) *results.Request {
 }
 
 func causesOf(s *story, failures ...*results.Request) []results.Cause {
-	a := newAttribution(s.run, s.events, s.probes)
+	a := newAttribution(s.run, nil, s.events, s.probes)
 	for _, r := range failures {
 		a.add(r)
 	}
@@ -122,7 +122,7 @@ func TestAFailureIsGivenTheCauseThatTheEvidenceShows(t *testing.T) {
 			func(s *story) {
 				s.event(50*time.Second, results.StepBegin, "enforce").event(55*time.Second, results.StepEnd, "enforce")
 				s.probe("injection", results.Injection{Pods: 2, Injected: 1, Missing: []string{"order-processing-7f-x"}})
-			}, failure(10*minute, func(r *results.Request) { r.Class, r.Hop = "http-403", "order-processing>inventory-management" }), causePolicy,
+			}, failure(10*minute, func(r *results.Request) { r.Class, r.Hop = "http-403", "order-processing>inventory-management" }), causeNoProxy,
 			"inventory-management refused order-processing once the policy was enforced: order-processing has no proxy: 1 × http-403", []string{"order-processing-7f-x"}},
 		"policy, the caller's proxies unknown": {
 			func(s *story) { s.event(50*time.Second, results.StepBegin, "enforce") },
@@ -191,11 +191,19 @@ func TestCausesAreRankedAndCarryTheirEvidence(t *testing.T) {
 		failure(56*time.Second, in("stack", "http-502")),
 		failure(63*time.Second, in("inject", "http-502")))
 	require.Len(t, causes, 2)
+	require.Equal(t, []float64{62_000, 56_000, 63_000}, []float64{
+		causes[0].Requests[0].ScheduledMs, causes[0].Requests[1].ScheduledMs, causes[0].Requests[2].ScheduledMs,
+	})
+	require.Equal(t, results.CauseRequest{
+		Seq: 9, ScheduledMs: 62_000, LatencyMs: 10, Phase: "inject", Route: "browse", Status: 502, Class: "grpc-UNAVAILABLE",
+		Near: []string{"pod product-catalog-2 terminating at 61.0 s"},
+	}, causes[0].Requests[0])
+	causes[0].Requests = nil
 	require.Equal(t, results.Cause{
 		Cause: "product-catalog pods were stopped without drain during inject: 2 × http-502, 1 × grpc-UNAVAILABLE",
 		Count: 3, Kind: causeDrain, Phases: []string{"stack", "inject"}, Steps: []string{"inject all services"},
 		Services: []string{"product-catalog"}, Pods: []string{"product-catalog-2", "product-catalog-1"},
-		Mend: "after SIGTERM keep serving until no endpoint points at the pod: drain < proxy wait < grace period",
+		Mend: "after SIGTERM keep serving until no endpoint points at the pod: drain < proxy wait < grace period", FailureMode: "R1",
 		Evidence: []string{
 			"from 56.0 s to 63.0 s in stack, inject",
 			"step: inject all services",
@@ -213,7 +221,7 @@ func TestCausesAreRankedAndCarryTheirEvidence(t *testing.T) {
 
 func TestWhatARecordMakesUpIsBounded(t *testing.T) {
 	s := newStory()
-	a := newAttribution(s.run, nil, nil)
+	a := newAttribution(s.run, nil, nil, nil)
 	for i := range 5000 {
 		a.add(failure(time.Minute, func(r *results.Request) {
 			r.Hop = strings.Repeat("x", i%1000+1) + ">y"

@@ -23,26 +23,26 @@ func newMarks(events []results.Event) marks {
 	return m
 }
 
-// span is when something began and ended; ended is false when that was not seen.
-type span struct {
+// period is when something began and ended; ended is false when that was not seen.
+type period struct {
 	from, to int64
 	ended    bool
 }
 
-// spans returns every time that a mark was there, in order.
-func (m marks) spans(mark budget.Mark) []span {
+// periods returns every time that a mark was there, in order.
+func (m marks) periods(mark budget.Mark) []period {
 	begin, end := results.StepBegin, results.StepEnd
 	if mark.Kind == budget.PhaseMark {
 		begin, end = results.PhaseBegin, results.PhaseEnd
 	}
-	var all []span
+	var all []period
 	for _, e := range m.events {
 		if mark.Kind == budget.PhaseMark && e.Name != mark.Name || mark.Kind == budget.StepMark && !mark.Names(e.Name, e.Detail) {
 			continue
 		}
 		switch e.Kind {
 		case begin:
-			all = append(all, span{from: e.At})
+			all = append(all, period{from: e.At})
 		case end:
 			if n := len(all); n > 0 && !all[n-1].ended {
 				all[n-1].to, all[n-1].ended = e.At, true
@@ -54,7 +54,7 @@ func (m marks) spans(mark budget.Mark) []span {
 
 // instant returns when an edge was; why says why that is not known.
 func (m marks) instant(e budget.Edge) (at int64, why string) {
-	all := m.spans(e.Mark)
+	all := m.periods(e.Mark)
 	nth := max(e.Mark.Nth, 1)
 	switch {
 	case len(all) < nth:

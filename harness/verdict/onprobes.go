@@ -37,6 +37,7 @@ func (e *evaluation) injectedPods(b budget.Budget) finding {
 		return missing("", "%d of %d pods have a proxy, which cannot be", seen.Injected, seen.Pods)
 	}
 	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d pods have the proxy", seen.Injected, seen.Pods)}
+	f.figure = reached(int64(seen.Injected), int64(seen.Pods), b.Ratio)
 	if !reaches(int64(seen.Injected), int64(seen.Pods), b.Ratio) {
 		f.verdict, f.evidence = results.Fail, seen.Missing
 		f.measured += "; without it: " + listed(seen.Missing, maxNamed)
@@ -85,6 +86,7 @@ func (e *evaluation) mtlsIn(b budget.Budget, phase string) finding {
 		return missing(phase, "the proxies counted no call")
 	}
 	f := finding{phase: phase, verdict: results.Pass, measured: fmt.Sprintf("%s of %s calls encrypted", count(seen.TLS), count(total))}
+	f.figure = reached(seen.TLS, total, b.Ratio)
 	if phase == "" && at.Phase != "" {
 		f.measured += " in " + at.Phase
 	}
@@ -143,6 +145,7 @@ func (e *evaluation) plaintextAccepted(b budget.Budget) finding {
 		return missing("", "%s after enforcement", why)
 	}
 	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d accepted, %d refused", seen.Accepted, seen.Attempts, seen.Refused)}
+	f.figure = countOf("calls", int64(seen.Accepted), b.Count)
 	switch {
 	case int64(seen.Accepted) > b.Count:
 		f.verdict, f.evidence = results.Fail, seen.Evidence
@@ -267,6 +270,7 @@ func (e *evaluation) ledger(b budget.Budget) finding {
 		bad = seen.PaymentMismatch
 		f.measured = fmt.Sprintf("%s without the right payment of %s", plural(int64(len(bad)), "order", "orders"), acknowledged)
 	}
+	f.figure = countOf("orders", int64(len(bad)), b.Count)
 	sent := int64(len(e.tally.orders))
 	switch {
 	case int64(len(bad)) > b.Count:

@@ -137,6 +137,7 @@ func counted(b budget.Budget, p part, bad int64, what string) finding {
 	if b.Share {
 		return shareOf(b, p, bad, f, what == "failed")
 	}
+	f.figure = countOf("requests", bad, b.Count)
 	lacks := p.tooFew()
 	switch {
 	case bad > b.Count:
@@ -202,6 +203,7 @@ func availability(b budget.Budget, p part) finding {
 	atLeast := 1 - ceiling
 	f := finding{verdict: results.Pass, evidence: p.samples, measured: fmt.Sprintf("%s of %s served (95 %% sure: at least %s)",
 		share(1-float64(failed)/float64(n), 4), count(n), share(atLeast, 4))}
+	f.figure = served(failed, n, atLeast, b.Ratio)
 	lacks := p.tooFew()
 	switch {
 	case 1-floor < b.Ratio:
@@ -244,6 +246,7 @@ func (e *evaluation) percentile(b budget.Budget, p part) finding {
 	limit := b.Duration
 	f := finding{verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s ms (95 %%: %s to %s ms)",
 		quantileName(b.Quantile), millis(ms(p.waited.quantile(b.Quantile))), millis(ms(lo)), millis(ms(hi)))}
+	f.figure = waitedFor(p.waited.quantile(b.Quantile), lo, hi, bounded, limit)
 	if !p.calls {
 		f.measured += fmt.Sprintf(", %s ms from sending", millis(ms(p.sent.quantile(b.Quantile))))
 	}

@@ -42,7 +42,7 @@ func (e *evaluation) inWindows(b budget.Budget, judge func(budget.Budget, stretc
 		add(stretch{"", 0, math.MaxInt64, false})
 	}
 	for _, p := range b.Phases {
-		spans := e.marks.spans(budget.Mark{Kind: budget.PhaseMark, Name: p.Name})
+		spans := e.marks.periods(budget.Mark{Kind: budget.PhaseMark, Name: p.Name})
 		if len(spans) == 0 || !spans[0].ended {
 			all = append(all, missing(p.Name, "the phase has no end in the record"))
 			continue

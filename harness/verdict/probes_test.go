@@ -146,6 +146,7 @@ func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {
 	require.Equal(t, results.BudgetVerdict{
 		Text: "mtls calls = 100% in inject, soak", Phase: "inject", Verdict: results.Fail, Measured: "5 of 10 calls encrypted",
 		Evidence: []string{"unencrypted calls received: 5 × payment-gateway"},
+		Figure:   &results.Figure{Unit: "ratio", Value: 0.5, Limit: 1, AtLeast: true},
 	}, v.Budgets[0])
 	require.Equal(t, results.Pass, v.Budgets[1].Verdict)
 }

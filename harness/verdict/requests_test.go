@@ -206,9 +206,9 @@ func TestATimelineNeverHasMoreBucketsThanFit(t *testing.T) {
 	}
 	s.first(3, failWith("eof"))
 	line := s.judge(t).Timeline
-	require.Equal(t, int64(16000), line.BucketMs)
-	require.Len(t, line.Buckets, 125)
-	require.Equal(t, results.Bucket{Requests: 16, Failed: 3, P50Ms: 1.003, P99Ms: 2.007}, line.Buckets[0])
+	require.Equal(t, int64(8000), line.BucketMs)
+	require.Len(t, line.Buckets, 250)
+	require.Equal(t, results.Bucket{Requests: 8, Failed: 3, P50Ms: 1.003, P99Ms: 2.007, Heat: []int64{4, 0, 4}}, line.Buckets[0])
 	total := int64(0)
 	for _, b := range line.Buckets {
 		total += b.Requests

@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"cmp"
-	"fmt"
 	"math"
 	"slices"
 	"sort"
@@ -15,21 +14,20 @@ import (
 )
 
 // surroundings is what happened in the cluster, arranged for looking up what
-// was near an instant: every look is a binary search and a short walk.
+// was near a request: every look is a binary search and a short walk.
 type surroundings struct {
-	byPod     map[string][]podEvent // ascending, as the next
-	byService map[string][]podEvent
-	nodes     []podEvent // not-ready only; pod holds the node's name
-	steps     []stepSpan
+	byPod     map[string]*spanIndex
+	byService map[string]*spanIndex
+	nodes     *spanIndex
+	starts    map[string]int64 // when a pod became ready first
+	steps     []stepSpan       // by beginning
+	named     map[string][]stepSpan
 	noProxy   map[string][]string // pods without a proxy, by service
+	meshed    map[string]bool     // by pod, where it is known
+	ends      map[string]int64    // when a pod was gone
+	expired   []string            // pods whose proxy's certificate had ended
+	where     locations
 }
-
-type podEvent struct {
-	at                  int64
-	pod, service, state string
-}
-
-func (e podEvent) words() string { return fmt.Sprintf("pod %s %s at %s", e.pod, e.state, at(e.at)) }
 
 // stepSpan is one step while it ran; to is the end of time when it never ended.
 type stepSpan struct {
@@ -37,49 +35,109 @@ type stepSpan struct {
 	from, to    int64
 }
 
-// gravity ranks what a pod's event explains: a killed container says more than
-// a readiness that came and went. States that are not here explain nothing.
-var gravity = map[string]int{
-	results.StateOOMKilled: 5, results.StateTerminating: 4, results.StateRestarted: 3,
-	results.StateGone: 2, results.StateNotReady: 1,
-}
-
-func newSurroundings(events []results.Event, probes []results.Probe) surroundings {
-	s := surroundings{byPod: map[string][]podEvent{}, byService: map[string][]podEvent{}, noProxy: map[string][]string{}}
+func newSurroundings(events []results.Event, probes []results.Probe) *surroundings {
+	s := &surroundings{
+		byPod: map[string]*spanIndex{}, byService: map[string]*spanIndex{}, starts: map[string]int64{},
+		named: map[string][]stepSpan{}, noProxy: map[string][]string{}, meshed: map[string]bool{}, ends: map[string]int64{}, where: newLocations(),
+	}
 	events = slices.Clone(events)
 	slices.SortStableFunc(events, func(a, b results.Event) int { return cmp.Compare(a.At, b.At) })
-	meshed := map[string]bool{}
+	lives, nodes := map[string]*podLife{}, &nodeLives{open: map[string]int{}}
 	for _, e := range events {
 		switch e.Kind {
 		case results.Pod:
-			s.addPod(e, meshed)
-		case results.Node:
-			if e.Fields[results.FieldState] == results.StateNotReady {
-				s.nodes = append(s.nodes, podEvent{at: e.At, pod: e.Name})
+			s.notePod(e)
+			life := lives[e.Name]
+			if life == nil {
+				life = &podLife{}
+				lives[e.Name] = life
 			}
+			life.take(e)
+		case results.Endpoints:
+			if life := lives[e.Fields[results.FieldPod]]; life != nil && e.Fields[results.FieldState] == results.StateRemoved {
+				life.removed(e.At)
+			}
+		case results.Node:
+			nodes.take(e)
 		case results.StepBegin:
 			s.steps = append(s.steps, stepSpan{name: e.Name, words: stepWords(e), from: e.At, to: math.MaxInt64})
 		case results.StepEnd:
 			s.endStep(e)
 		}
 	}
-	s.addInjection(probes, meshed)
+	s.index(lives)
+	s.nodes = newSpanIndex(nodes.spans)
+	for _, step := range s.steps {
+		s.named[step.name] = append(s.named[step.name], step)
+	}
+	s.addProbes(probes)
 	return s
 }
 
-func (s *surroundings) addPod(e results.Event, meshed map[string]bool) {
-	p := podEvent{e.At, e.Name, e.Fields[results.FieldService], e.Fields[results.FieldState]}
+func (s *surroundings) notePod(e results.Event) {
+	service := e.Fields[results.FieldService]
 	switch e.Fields[results.FieldMeshed] {
 	case "true":
-		meshed[e.Name] = true
+		s.meshed[e.Name] = true
 	case "false":
-		meshed[e.Name] = false
+		if was, known := s.meshed[e.Name]; (!known || was) && len(s.noProxy[service]) < maxPods {
+			s.noProxy[service] = append(s.noProxy[service], e.Name)
+		}
+		s.meshed[e.Name] = false
 	}
-	if gravity[p.state] == 0 {
-		return
+	if e.Fields[results.FieldState] == results.StateGone {
+		s.ends[e.Name] = e.At
 	}
-	s.byPod[p.pod] = append(s.byPod[p.pod], p)
-	s.byService[p.service] = append(s.byService[p.service], p)
+	s.where.put(service, e.Name, e.Fields[results.FieldNode])
+	if _, known := s.starts[e.Name]; !known && e.Fields[results.FieldState] == results.StateReady {
+		s.starts[e.Name] = e.At
+	}
+}
+
+// index arranges the spans of all pods, by pod and by service.
+func (s *surroundings) index(lives map[string]*podLife) {
+	ofService := map[string][]span{}
+	for pod, life := range lives {
+		own := make([]span, len(life.spans))
+		for i, one := range life.spans {
+			ofService[one.service] = append(ofService[one.service], *one)
+			own[i] = *one
+			own[i].newUntil = one.to // whoever was sent to this very pod was sent to it
+		}
+		s.byPod[pod] = newSpanIndex(own)
+	}
+	for service, spans := range ofService {
+		// The order of a map is none; a verdict must not depend on it.
+		slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.pod, b.pod)) })
+		s.byService[service] = newSpanIndex(spans)
+	}
+}
+
+// nodeLives turns the events of nodes into spans.
+type nodeLives struct {
+	spans []span
+	open  map[string]int // index of the span that has not ended
+}
+
+func (l *nodeLives) take(e results.Event) {
+	switch e.Fields[results.FieldState] {
+	case results.StateNotReady:
+		if _, down := l.open[e.Name]; down {
+			return
+		}
+		l.open[e.Name] = len(l.spans)
+		to := e.At + int64(nodeWindow)
+		l.spans = append(l.spans, span{
+			from: e.At - int64(nodeLag), to: to, newUntil: to, at: e.At, node: e.Name, state: results.StateNotReady,
+		})
+	case results.StateReady:
+		if i, down := l.open[e.Name]; down {
+			s := &l.spans[i]
+			s.to = min(s.to, max(e.At+int64(goneLag), s.at))
+			s.newUntil = s.to
+			delete(l.open, e.Name)
+		}
+	}
 }
 
 func stepWords(e results.Event) string {
@@ -98,23 +156,35 @@ func (s *surroundings) endStep(e results.Event) {
 	}
 }
 
-// addInjection notes which pods the injection probe found without a proxy.
-func (s *surroundings) addInjection(probes []results.Probe, meshed map[string]bool) {
+// addProbes notes which pods were found without a proxy, and whose certificates
+// had ended.
+func (s *surroundings) addProbes(probes []results.Probe) {
+	looked := map[string]bool{}
 	for _, p := range slices.Backward(probes) {
-		if p.Probe != results.ProbeInjection {
+		if looked[p.Probe] {
 			continue
 		}
-		seen, why := decode[results.Injection](p)
-		if why != "" {
-			return
-		}
-		for _, pod := range seen.Missing {
-			if !meshed[pod] {
-				service := serviceOfPod(pod)
-				s.noProxy[service] = append(s.noProxy[service], pod)
+		looked[p.Probe] = true
+		switch p.Probe {
+		case results.ProbeInjection:
+			if seen, why := decode[results.Injection](p); why == "" {
+				s.addMissing(seen.Missing)
+			}
+		case results.ProbeLeaves:
+			if seen, why := decode[results.Leaves](p); why == "" {
+				s.expired = seen.Expired
 			}
 		}
-		return
+	}
+}
+
+func (s *surroundings) addMissing(pods []string) {
+	for _, pod := range pods {
+		if _, known := s.meshed[pod]; !known {
+			s.meshed[pod] = false
+			service := serviceOfPod(pod)
+			s.noProxy[service] = append(s.noProxy[service], pod)
+		}
 	}
 }
 
@@ -138,57 +208,54 @@ func edgeService(route string) string {
 	return ""
 }
 
-func (s *surroundings) unmeshed(service string) []string {
-	if service == "" {
-		return nil
+// unmeshed returns the pods without a proxy that a call came from: the pod
+// itself where it is known, else those of its service that stood at the time.
+func (s *surroundings) unmeshed(service, pod string, r *results.Request) []string {
+	if meshed, known := s.meshed[pod]; known {
+		if meshed {
+			return nil
+		}
+		return []string{pod}
 	}
-	return s.noProxy[service]
+	var pods []string
+	for _, p := range s.noProxy[service] {
+		if ended, known := s.ends[p]; !known || ended >= sentAt(r) {
+			pods = append(pods, p)
+		}
+	}
+	return pods
 }
 
-// podNear returns the gravest event of a pod, or of any pod of a service, near
-// a request; among equals the last.
-func (s *surroundings) podNear(pod, service string, r *results.Request) (podEvent, bool) {
-	events := s.byService[service]
-	if pod != "" {
-		events = s.byPod[pod]
-	}
-	return gravest(events, sentAt(r)-int64(podWindow), r.Done+int64(after))
-}
-
-func (s *surroundings) nodeNear(r *results.Request) (podEvent, bool) {
-	return gravest(s.nodes, sentAt(r)-int64(nodeWindow), r.Done+int64(after))
+// podsInTrouble counts the pods of a service that something happened to while a
+// request was on its way, up to two.
+func (s *surroundings) podsInTrouble(service string, r *results.Request) int {
+	first, n := "", 0
+	s.byService[service].during(sentAt(r), r.Done, func(one span) {
+		if n == 0 {
+			first, n = one.pod, 1
+		} else if one.pod != first {
+			n = 2
+		}
+	})
+	return n
 }
 
 // sentAt is when a request's fate began.
 func sentAt(r *results.Request) int64 { return max(r.Sent, r.Scheduled) }
 
-// maxNear bounds the walk over one window, so that a storm of events does not
-// make attribution quadratic.
-const maxNear = 256
+// lingers is how long a step may explain what it left behind: its pods may
+// still be stopping.
+const lingers = 10 * time.Second
 
-func gravest(events []podEvent, from, to int64) (podEvent, bool) {
-	end := sort.Search(len(events), func(i int) bool { return events[i].at > to })
-	best := -1
-	for i := end - 1; i >= 0 && end-i <= maxNear && events[i].at >= from; i-- {
-		if best < 0 || gravity[events[i].state] > gravity[events[best].state] {
-			best = i
-		}
-	}
-	if best < 0 {
-		return podEvent{}, false
-	}
-	return events[best], true
-}
+// maxSteps bounds the walk back over steps that ran side by side.
+const maxSteps = 16
 
-// stepAt returns the step that ran at an instant, or had ended just before: its
-// pods may still be stopping.
+// stepAt returns the step that ran at an instant, or had ended just before.
 func (s *surroundings) stepAt(instant int64) (stepSpan, bool) {
-	for _, step := range slices.Backward(s.steps) {
-		linger := step.to
-		if linger < math.MaxInt64-int64(podWindow) {
-			linger += int64(10 * time.Second)
-		}
-		if step.from <= instant && instant <= linger {
+	end := sort.Search(len(s.steps), func(i int) bool { return s.steps[i].from > instant })
+	for i := end - 1; i >= 0 && end-i <= maxSteps; i-- {
+		step := s.steps[i]
+		if step.to == math.MaxInt64 || instant <= step.to+int64(lingers) {
 			return step, true
 		}
 	}
@@ -197,10 +264,17 @@ func (s *surroundings) stepAt(instant int64) (stepSpan, bool) {
 
 // lastStep returns the last step of a name that had begun by an instant.
 func (s *surroundings) lastStep(name string, instant int64) (stepSpan, bool) {
-	for _, step := range slices.Backward(s.steps) {
-		if step.name == name && step.from <= instant {
-			return step, true
-		}
+	of := s.named[name]
+	end := sort.Search(len(of), func(i int) bool { return of[i].from > instant })
+	if end == 0 {
+		return stepSpan{}, false
 	}
-	return stepSpan{}, false
+	return of[end-1], true
+}
+
+// justStarted tells whether a pod became ready just before a request came to
+// it. Only a pod that is named can have.
+func (s *surroundings) justStarted(pod string, r *results.Request) bool {
+	began, known := s.starts[pod]
+	return known && began <= r.Done && began >= sentAt(r)-int64(warming)
 }

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"meshsim.dev/meshsim/results"
@@ -18,9 +19,22 @@ type timeline struct {
 type bucket struct {
 	requests, failed int64
 	waited           latencies
+	heat             [heatBins]int64
 }
 
-const maxBuckets = 240
+const (
+	maxBuckets = 480
+	heatBins   = 20
+)
+
+// heatEdges are the upper edges of the heat map's bins in milliseconds, of which
+// each is the half as wide again as the one before; the last bin has none.
+var heatEdges = func() (edges [heatBins - 1]float64) {
+	for i, e := 0, 1.0; i < len(edges); i, e = i+1, e*1.5 {
+		edges[i] = float64(int(e*100+0.5)) / 100
+	}
+	return edges
+}()
 
 func newTimeline() *timeline { return &timeline{width: time.Second} }
 
@@ -41,6 +55,7 @@ func (t *timeline) add(r *results.Request) {
 		b.failed++
 	}
 	b.waited.add(r.Latency())
+	b.heat[sort.SearchFloat64s(heatEdges[:], float64(r.Latency())/1e6)]++
 }
 
 func (t *timeline) widen() {
@@ -54,9 +69,7 @@ func (t *timeline) widen() {
 			case whole == nil:
 				whole = b
 			default:
-				whole.requests += b.requests
-				whole.failed += b.failed
-				whole.waited.h.Merge(b.waited.h)
+				whole.merge(b)
 			}
 		}
 		half = append(half, whole)
@@ -64,13 +77,28 @@ func (t *timeline) widen() {
 	t.buckets = half
 }
 
+func (b *bucket) merge(other *bucket) {
+	b.requests += other.requests
+	b.failed += other.failed
+	b.waited.h.Merge(other.waited.h)
+	for i, n := range other.heat {
+		b.heat[i] += n
+	}
+}
+
 func (t *timeline) figures() results.Timeline {
-	out := results.Timeline{BucketMs: t.width.Milliseconds(), Buckets: make([]results.Bucket, len(t.buckets))}
+	out := results.Timeline{BucketMs: t.width.Milliseconds(), Buckets: make([]results.Bucket, len(t.buckets)), HeatMs: heatEdges[:]}
 	for i, b := range t.buckets {
-		if b != nil {
-			out.Buckets[i] = results.Bucket{
-				Requests: b.requests, Failed: b.failed, P50Ms: ms(b.waited.quantile(0.5)), P99Ms: ms(b.waited.quantile(0.99)),
-			}
+		if b == nil {
+			continue
+		}
+		last := heatBins
+		for last > 0 && b.heat[last-1] == 0 {
+			last--
+		}
+		out.Buckets[i] = results.Bucket{
+			Requests: b.requests, Failed: b.failed, P50Ms: ms(b.waited.quantile(0.5)), P99Ms: ms(b.waited.quantile(0.99)),
+			Heat: slices.Clone(b.heat[:last]),
 		}
 	}
 	return out

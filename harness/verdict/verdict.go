@@ -38,12 +38,10 @@ func Evaluate(f *results.Folder) (results.Verdict, error) {
 	}
 	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events, marks: newMarks(events)}
 	e.tally = newTally(run, budgets, e.marks)
-	e.causes = newAttribution(run, events, probes)
+	e.causes = newAttribution(run, budgets, events, probes)
 	requestsRead, err := f.EachRequest(func(r results.Request) error {
 		e.tally.add(&r)
-		if r.Outcome == results.Failed {
-			e.causes.add(&r)
-		}
+		e.causes.add(&r)
 		return nil
 	})
 	if err != nil {
@@ -121,7 +119,7 @@ func (e *evaluation) verdict() results.Verdict {
 	v := results.Verdict{
 		Scenario: e.run.Scenario, Run: e.run.ID, Mesh: e.run.Mesh,
 		StandIns: append([]string{}, e.run.StandIns...), Requests: e.tally.total,
-		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(),
+		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(), SlowCauses: e.causes.slowRanked(),
 		Reasons: append([]string{}, e.gaps...), Routes: e.tally.routeFigures(), Timeline: e.tally.timeline.figures(),
 	}
 	for i, b := range e.budgets {
@@ -160,6 +158,7 @@ type finding struct {
 	verdict  results.Judgement
 	measured string
 	evidence []string
+	figure   *results.Figure
 	// firm tells of a fail that nothing which is not in the record could mend: one
 	// failure too many is one too many.
 	firm bool
@@ -179,7 +178,7 @@ func (e *evaluation) judge(b budget.Budget, i int) []results.BudgetVerdict {
 			f.measured = "so far " + f.measured + "; the record is not whole"
 		}
 		rows = append(rows, results.BudgetVerdict{
-			Text: b.Text, Phase: f.phase, Verdict: f.verdict, Measured: f.measured, Evidence: f.evidence,
+			Text: b.Text, Phase: f.phase, Verdict: f.verdict, Measured: f.measured, Evidence: f.evidence, Figure: f.figure,
 		})
 	}
 	return rows

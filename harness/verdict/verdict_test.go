@@ -23,7 +23,7 @@ func TestACarefulRolloutPasses(t *testing.T) {
 	require.Equal(t, results.Pass, v.Verdict, "%+v", v.Reasons)
 	require.Empty(t, v.Reasons)
 	require.Empty(t, v.Causes)
-	require.Len(t, v.Budgets, 4+5+2+9)
+	require.Len(t, v.Budgets, 4+5+2+17)
 	require.Equal(t, int64(36000), v.Requests.Total)
 	require.Equal(t, "fakemesh", v.Mesh)
 	again, err := Evaluate(f)
@@ -42,9 +42,9 @@ func TestACarelessRolloutFailsAndSaysWhy(t *testing.T) {
 		kinds[c.Kind] += c.Count
 	}
 	require.Zero(t, kinds[causeUnknown])
-	require.Equal(t, v.Requests.Failed, kinds[causePolicy]+kinds[causeDrain])
+	require.Equal(t, v.Requests.Failed, kinds[causeNoProxy]+kinds[causeDrain])
 	require.Positive(t, kinds[causeDrain])
-	require.Contains(t, v.Causes[0].Cause, "inventory-management refused configuration-engine once the policy was enforced: configuration-engine has no proxy")
+	require.Contains(t, v.Causes[0].Cause, "inventory-management refused configuration-engine once policy all-authenticated was enforced: configuration-engine has no proxy")
 	verdicts := map[string]results.Judgement{}
 	for _, b := range v.Budgets {
 		verdicts[strings.TrimSpace(b.Phase+" "+b.Text)] = b.Verdict

@@ -24,10 +24,16 @@ type chart struct {
 	RequestTicks    []chartTick
 	TimeTicks       []chartTick
 	P50, P99        []string // SVG paths; more than one where there are gaps
+	Heat            []string // SVG paths, the faintest shade first
 	Limit           *chartTick
 	Bars            []chartBar
 	Steps           []chartStep
 	StepsTop        int
+	Marks           []chartMark // what happened in the cluster
+	MarkRows        []chartTick // their kinds
+	EndMs           int64
+	BucketMs        int64
+	PlotWidth       int
 	Hovers          []chartHover
 	Failed          bool
 	RateMax, Bucket string
@@ -35,6 +41,7 @@ type chart struct {
 
 type chartBand struct {
 	X, Width  string
+	From, To  int64 // ms
 	Middle    string
 	Name      string
 	ShowName  bool
@@ -43,7 +50,10 @@ type chartBand struct {
 	TitleText string
 }
 
-type chartTick struct{ At, Label string }
+type chartTick struct {
+	At, Label string
+	Ms        int64
+}
 
 // chartBar is one bucket's requests; the failed part stands below the good one.
 type chartBar struct {
@@ -55,6 +65,7 @@ type chartBar struct {
 
 type chartStep struct {
 	X, Width, Y, TextX, TextY string
+	From, To                  int64 // ms
 	Anchor                    string
 	Words                     string
 	Failed                    bool
@@ -71,7 +82,8 @@ const (
 	latencyBottom  = 214
 	requestsTop    = 240
 	requestsBottom = 330
-	stepsTop       = 366
+	marksTop       = 360
+	markHeight     = 16
 	stepHeight     = 22
 	letter         = 6.3 // width of a character at the chart's font size
 )
@@ -84,9 +96,10 @@ func newChart(d Data) *chart {
 	}
 	c := &chart{
 		Width: chartWidth, Left: chartLeft, Right: chartRight, LatencyTop: latencyTop, LatencyBottom: latencyBottom,
-		RequestsTop: requestsTop, RequestsBottom: requestsBottom, StepsTop: stepsTop,
+		RequestsTop: requestsTop, RequestsBottom: requestsBottom, EndMs: int64(len(line.Buckets)) * line.BucketMs,
+		BucketMs: line.BucketMs, PlotWidth: chartRight - chartLeft,
 	}
-	end := int64(len(line.Buckets)) * line.BucketMs
+	end := c.EndMs
 	x := func(ms int64) float64 {
 		return chartLeft + float64(min(max(ms, 0), end))/float64(end)*(chartRight-chartLeft)
 	}
@@ -95,8 +108,9 @@ func newChart(d Data) *chart {
 	c.latency(d, x)
 	c.requests(line, x)
 	c.hovers(line, x)
+	c.StepsTop = marksTop + c.marks(d.Events, line.BucketMs, end, x)*markHeight + 6
 	rows := c.steps(d.steps(), end, x)
-	c.Height = stepsTop + rows*stepHeight + 8
+	c.Height = c.StepsTop + rows*stepHeight + 8
 	return c
 }
 
@@ -116,7 +130,7 @@ func (c *chart) bands(phases []results.PhaseFigures, end int64, x func(int64) fl
 			continue
 		}
 		c.Phases = append(c.Phases, chartBand{
-			X: num(from), Width: num(to - from), Middle: num((from + to) / 2), Name: p.Name, Even: i%2 == 0, Judged: p.Judged,
+			X: num(from), Width: num(to - from), From: p.BeginMs, To: until, Middle: num((from + to) / 2), Name: p.Name, Even: i%2 == 0, Judged: p.Judged,
 			ShowName:  float64(utf8.RuneCountInString(p.Name))*letter*1.2 < to-from,
 			TitleText: fmt.Sprintf("phase %s, %s to %s", p.Name, clock(p.BeginMs), clock(until)),
 		})
@@ -133,7 +147,7 @@ func (c *chart) times(end int64, x func(int64) float64) {
 	for ; end/step > 24; step *= 2 { // a damaged record can be of any length
 	}
 	for at := int64(0); at <= end; at += step {
-		c.TimeTicks = append(c.TimeTicks, chartTick{num(x(at)), clock(at)})
+		c.TimeTicks = append(c.TimeTicks, chartTick{num(x(at)), clock(at), at})
 	}
 }
 
@@ -158,11 +172,12 @@ func (c *chart) latency(d Data, x func(int64) float64) {
 		return latencyBottom - (math.Log10(max(ms, 1e-6))-lo)/(hi-lo)*(latencyBottom-latencyTop)
 	}
 	for _, tick := range decades(lo, hi) {
-		c.LatencyTicks = append(c.LatencyTicks, chartTick{num(y(tick)), tickText(tick)})
+		c.LatencyTicks = append(c.LatencyTicks, chartTick{At: num(y(tick)), Label: tickText(tick)})
 	}
 	if limit > 0 {
-		c.Limit = &chartTick{num(y(limit)), "budget " + tickText(limit) + " ms"}
+		c.Limit = &chartTick{At: num(y(limit)), Label: "budget " + tickText(limit) + " ms"}
 	}
+	c.Heat = heat(line, x, y)
 	c.P50 = paths(line, x, y, func(b results.Bucket) float64 { return b.P50Ms })
 	c.P99 = paths(line, x, y, func(b results.Bucket) float64 { return b.P99Ms })
 }
@@ -262,7 +277,7 @@ func (c *chart) requests(line results.Timeline, x func(int64) float64) {
 		})
 	}
 	c.RateMax = fmt.Sprintf("%.3g", float64(most)/seconds)
-	c.RequestTicks = []chartTick{{num(requestsTop), c.RateMax}, {num(requestsBottom), "0"}}
+	c.RequestTicks = []chartTick{{At: num(requestsTop), Label: c.RateMax}, {At: num(requestsBottom), Label: "0"}}
 	c.Bucket = fmt.Sprintf("%g s", seconds)
 }
 
@@ -304,13 +319,13 @@ func (c *chart) steps(all []step, end int64, x func(int64) float64) int {
 			rows = append(rows, 0)
 		}
 		rows[row] = right
-		top := float64(stepsTop + row*stepHeight)
+		top := float64(c.StepsTop + row*stepHeight)
 		title := fmt.Sprintf("%s, %s to %s", s.words, clock(s.from), clock(until))
 		if s.failed != "" {
 			title += ": " + s.failed
 		}
 		c.Steps = append(c.Steps, chartStep{
-			X: num(from), Width: num(to - from), Y: num(top + 4), TextX: num(textX), TextY: num(top + 14), Anchor: anchor,
+			From: s.from, To: until, X: num(from), Width: num(to - from), Y: num(top + 4), TextX: num(textX), TextY: num(top + 14), Anchor: anchor,
 			Words: words, Failed: s.failed != "" || s.open, TitleText: title,
 		})
 	}

@@ -99,7 +99,7 @@ func TestStepsKeepOutOfEachOthersWay(t *testing.T) {
 	require.Equal(t, "inject, 0:13 to 0:20: no pods", c.Steps[1].TitleText)
 	require.Equal(t, "end", c.Steps[3].Anchor, "there is no room behind it")
 	require.True(t, c.Steps[3].Failed, "it never ended")
-	require.Equal(t, stepsTop+2*stepHeight+8, c.Height)
+	require.Equal(t, c.StepsTop+2*stepHeight+8, c.Height)
 }
 
 func TestADamagedTimelineIsStillDrawn(t *testing.T) {

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/base64"
 	"fmt"
 	"html/template"
 	"io"
@@ -16,10 +18,14 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
+//go:embed page.js
+var pageScript string
+
 // page parses the template; it is part of the program, so it always parses.
 func page() (*template.Template, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"count": wholeNumber, "tie": ties.Replace, "millis": millis, "sign": sign, "short": func(d string) string { return shorten(d, 19) },
+		"gauge": newGauge, "signed": signedMillis,
 	}).Parse(pageText)
 	if err != nil {
 		return nil, fmt.Errorf("parse the page's template: %w", err)
@@ -41,6 +47,35 @@ type view struct {
 	Facts    []fact
 	Method   []string
 	Causes   *causesView // nil when nothing failed
+	Slow     *causesView // nil when nothing was slower than its budget
+	Matrices []matrixView
+	Axis     *axis // nil when no certificate was seen
+
+	AddedViews []addedView
+	Parts      []part
+	Script     template.JS
+	ScriptHash string // by which the page's own policy lets the script run
+}
+
+// part is a heading that the page can be entered at.
+type part struct{ ID, Name string }
+
+// parts lists the headings that the page has.
+func (v view) parts() []part {
+	var all []part
+	for _, p := range []struct {
+		shown    bool
+		id, name string
+	}{
+		{v.Chart != nil, "time", "over time"}, {v.Causes != nil, "causes", "failures"}, {v.Slow != nil, "slow", "slow requests"},
+		{true, "budgets", "budgets"}, {len(v.Matrices) > 0, "matrix", "between services"}, {len(v.AddedViews) > 0, "added", "added latency"},
+		{v.Axis != nil, "certificates", "certificates"}, {true, "phases", "phases"}, {true, "ran", "what ran"}, {true, "again", "run it again"},
+	} {
+		if p.shown {
+			all = append(all, part{p.id, p.name})
+		}
+	}
+	return all
 }
 
 // causesView is the causes, those beyond the first few folded away.
@@ -48,7 +83,8 @@ type causesView struct{ First, Rest []causeView }
 
 type causeView struct {
 	results.Cause
-	Width string // of its bar, in percent of the most frequent cause's
+	Width   string // of its bar, in percent of the most frequent cause's
+	Singles []requestView
 }
 
 const firstCauses = 6
@@ -59,7 +95,7 @@ func newCausesView(all []results.Cause) *causesView {
 	}
 	v := &causesView{}
 	for i, c := range all {
-		one := causeView{c, num(100 * float64(c.Count) / float64(max(all[0].Count, 1)))}
+		one := causeView{c, num(100 * float64(c.Count) / float64(max(all[0].Count, 1))), requestsOf(c)}
 		if i < firstCauses {
 			v.First = append(v.First, one)
 		} else {
@@ -75,8 +111,9 @@ type tile struct {
 	Bad                  bool
 }
 
-// HTML writes the report as one page that needs nothing else: no script, no
-// network, no other file. Whatever came from the run is escaped.
+// HTML writes the report as one page that needs nothing else: no network, no
+// other file. Its script only moves the chart; without it nothing is missing.
+// Whatever came from the run is escaped.
 func HTML(w io.Writer, d Data) error {
 	t, err := page()
 	if err != nil {
@@ -85,12 +122,28 @@ func HTML(w io.Writer, d Data) error {
 	v := view{
 		Data: d, Style: template.CSS(pageStyle), Headline: d.headline(), Groups: d.groups(), Tiles: d.tiles(),
 		Chart: newChart(d), Facts: d.facts(), Method: method,
-		Causes: newCausesView(d.Verdict.Causes),
+		Causes: newCausesView(d.Verdict.Causes), Slow: newCausesView(d.Verdict.SlowCauses), Axis: newAxis(d),
+		Script: template.JS(pageScript), ScriptHash: hashOf(pageScript),
 	}
+	for _, m := range d.Matrices {
+		v.Matrices = append(v.Matrices, newMatrixView(m))
+	}
+	for _, a := range d.Added {
+		if one, ok := newAddedView(a); ok {
+			v.AddedViews = append(v.AddedViews, one)
+		}
+	}
+	v.Parts = v.parts()
 	if err := t.Execute(w, v); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
+}
+
+// hashOf names a script as a Content-Security-Policy does.
+func hashOf(script string) string {
+	sum := sha256.Sum256([]byte(script))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // Took is how long the run took, "" when it is not known.

@@ -17,7 +17,14 @@ type junitSuite struct {
 	Errors   int         `xml:"errors,attr"`
 	Time     string      `xml:"time,attr"`
 	Stamp    string      `xml:"timestamp,attr"`
+	About    []junitFact `xml:"properties>property"`
 	Cases    []junitCase `xml:"testcase"`
+}
+
+// junitFact is one thing about the run as a whole.
+type junitFact struct {
+	Name  string `xml:"name,attr"`
+	Value string `xml:"value,attr"`
 }
 
 type junitCase struct {
@@ -41,6 +48,14 @@ func JUnit(w io.Writer, d Data) error {
 	suite := junitSuite{
 		Name: d.Run.Scenario, Time: fmt.Sprintf("%.0f", d.duration().Seconds()), Stamp: d.Run.StartedAt.UTC().Format("2006-01-02T15:04:05"),
 	}
+	for _, f := range []junitFact{
+		{"run", d.Run.ID}, {"mesh", d.Verdict.Mesh}, {"seed", fmt.Sprint(d.Run.Seed)}, {"topology", d.Run.Topology},
+		{"stand-ins", strings.Join(d.Run.StandIns, "; ")}, {"requests", fmt.Sprint(d.Verdict.Requests.Total)}, {"failed", fmt.Sprint(d.Verdict.Requests.Failed)},
+	} {
+		if f.Value != "" {
+			suite.About = append(suite.About, f)
+		}
+	}
 	for _, b := range d.Verdict.Budgets {
 		name := b.Text
 		if b.Phase != "" {
@@ -48,13 +63,26 @@ func JUnit(w io.Writer, d Data) error {
 		}
 		suite.add(d.Run.Scenario+".budgets", name, b.Verdict, b.Measured, b.Evidence)
 	}
-	suite.add(d.Run.Scenario, "verdict", d.Verdict.Verdict, d.headline(), nil)
+	suite.add(d.Run.Scenario, "verdict", d.Verdict.Verdict, d.headline(), d.causeLines())
 	raw, err := xml.MarshalIndent(suite, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode JUnit: %w", err)
 	}
 	_, err = fmt.Fprintf(w, "%s%s\n", xml.Header, raw)
 	return err
+}
+
+// causeLines are the causes of failures, a line each.
+func (d Data) causeLines() []string {
+	var all []string
+	for _, c := range d.Verdict.Causes {
+		line := fmt.Sprintf("%s × %s", count(c.Count), c.Cause)
+		if c.Mend != "" {
+			line += " (mend: " + c.Mend + ")"
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 func (s *junitSuite) add(class, name string, j results.Judgement, measured string, evidence []string) {

@@ -13,7 +13,9 @@ func Markdown(w io.Writer, d Data) error {
 	m := &markdown{}
 	m.head(d)
 	m.budgets(d)
-	m.causes(d.Verdict.Causes)
+	m.causes("Why requests failed", d.Verdict.Causes)
+	m.causes("Why requests were slower than their budget", d.Verdict.SlowCauses)
+	m.between(d.Matrices)
 	m.phases(d.Verdict.Phases)
 	m.surroundings(d)
 	_, err := io.WriteString(w, m.b.String())
@@ -57,25 +59,29 @@ func (m *markdown) budgets(d Data) {
 		return
 	}
 	m.say("## Budgets\n")
-	m.say("| | budget | phase | measured |")
-	m.say("|---|---|---|---|")
+	m.say("| | budget | phase | measured | margin |")
+	m.say("|---|---|---|---|---|")
 	for _, g := range d.groups() {
 		for i, r := range g.Rows {
 			text := ""
 			if i == 0 {
 				text = plain(g.Text)
 			}
-			m.say("| %s %s | %s | %s | %s |", sign(r.Verdict), r.Verdict, text, plain(r.Phase), plain(r.Measured))
+			margin := "–"
+			if r.Figure != nil {
+				margin = marginText(*r.Figure)
+			}
+			m.say("| %s %s | %s | %s | %s | %s |", sign(r.Verdict), r.Verdict, text, plain(r.Phase), plain(r.Measured), plain(margin))
 		}
 	}
 	m.say("")
 }
 
-func (m *markdown) causes(all []results.Cause) {
+func (m *markdown) causes(title string, all []results.Cause) {
 	if len(all) == 0 {
 		return
 	}
-	m.say("## Why requests failed\n")
+	m.say("## %s\n", title)
 	for i, c := range all {
 		m.say("%d. **%s** %s", i+1, count(c.Count), plain(c.Cause))
 		for _, e := range c.Evidence {
@@ -84,9 +90,34 @@ func (m *markdown) causes(all []results.Cause) {
 		if c.Mend != "" {
 			m.say("   - mend: %s", plain(c.Mend))
 		}
+		if c.FailureMode != "" {
+			m.say("   - failure mode %s", plain(c.FailureMode))
+		}
 	}
 	m.say("")
 }
+
+// between names the pairs of services that were not as they should be.
+func (m *markdown) between(all []Matrix) {
+	for _, one := range all {
+		v := newMatrixView(one)
+		m.say("## %s\n", v.Title)
+		m.say("%d pairs, %s\n", len(one.Cells), plain(v.Beneath))
+		for _, c := range v.Bad[:min(len(v.Bad), maxNamedPairs)] {
+			m.say("- %s to %s: %s", plain(c.Caller), plain(c.Callee), plain(c.State))
+		}
+		if more := len(v.Bad) - maxNamedPairs; more > 0 {
+			m.say("- and %d more", more)
+		}
+		if len(v.Bad) == 0 {
+			m.say("- all as they should be")
+		}
+		m.say("")
+	}
+}
+
+// maxNamedPairs is how many pairs of services are named one by one.
+const maxNamedPairs = 12
 
 func (m *markdown) phases(all []results.PhaseFigures) {
 	if len(all) == 0 {

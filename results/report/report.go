@@ -25,6 +25,11 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
+	// What the probes saw between services, of the twins and of certificates,
+	// boiled down: samples stay in the record.
+	Matrices     []Matrix      `json:",omitempty"`
+	Added        []Added       `json:",omitempty"`
+	Certificates []Certificate `json:",omitempty"`
 }
 
 // Write writes the verdict and every report file into the run's folder.
@@ -74,8 +79,11 @@ func From(f *results.Folder, v results.Verdict) (Data, error) {
 	return d, nil
 }
 
-// addProbe takes the probes that no budget is about.
+// addProbe takes what the page shows of an observation.
 func (d *Data) addProbe(p results.Probe) error {
+	if seen := certificatesOf(p); len(seen) > 0 {
+		d.Certificates = newest(d.Certificates, seen)
+	}
 	switch p.Probe {
 	case results.ProbeLinkerdCheck:
 		var seen results.LinkerdCheck
@@ -86,8 +94,59 @@ func (d *Data) addProbe(p results.Probe) error {
 		d.Checks = append(d.Checks, seen)
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
+	case results.ProbeAddedLatency:
+		a, err := addedOf(p)
+		d.Added = append(d.Added, a)
+		return err
+	case results.ProbeMTLS:
+		d.addMatrix(byService(p))
+	case results.ProbeWire:
+		var seen results.Wire
+		err := json.Unmarshal(p.Data, &seen)
+		d.matrix(p, matrixEncryption).addWire(seen)
+		return err
+	case results.ProbeAuthorisation:
+		var seen results.Authorisation
+		err := json.Unmarshal(p.Data, &seen)
+		d.matrix(p, matrixAuthorisation).addAttempts(seen)
+		return err
 	}
 	return nil
+}
+
+// matrix finds the matrix of a probe and phase, or makes it.
+func (d *Data) matrix(p results.Probe, kind string) *Matrix {
+	i := slices.IndexFunc(d.Matrices, func(m Matrix) bool { return m.Probe == p.Probe && m.Phase == p.Phase })
+	if i < 0 {
+		i = len(d.Matrices)
+		d.Matrices = append(d.Matrices, Matrix{Kind: kind, Probe: p.Probe, Phase: p.Phase})
+	}
+	return &d.Matrices[i]
+}
+
+// addMatrix keeps the last matrix of each probe and phase, and the proxies' own
+// count only where nothing better is known.
+func (d *Data) addMatrix(m Matrix, ok bool) {
+	if !ok {
+		return
+	}
+	if i := slices.IndexFunc(d.Matrices, func(o Matrix) bool { return o.Probe == m.Probe && o.Phase == m.Phase }); i >= 0 {
+		d.Matrices[i] = m
+		return
+	}
+	d.Matrices = append(d.Matrices, m)
+}
+
+// newest keeps of each certificate what was seen last; a renewed one is another.
+func newest(all, seen []Certificate) []Certificate {
+	for _, c := range seen {
+		if i := slices.IndexFunc(all, func(o Certificate) bool { return o.Name == c.Name && o.NotAfter.Equal(c.NotAfter) }); i >= 0 {
+			all[i] = c
+		} else if len(all) < maxCertificates {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // budgetGroup is one budget line with its rows, one a phase.

@@ -63,9 +63,9 @@ func TestReportsAreAsTheirGoldenFiles(t *testing.T) {
 }
 
 func TestTheHeadlineSaysWhy(t *testing.T) {
-	require.Equal(t, "All 12 budgets hold. 36,000 requests were sent, none failed.", sample(t, "pass").headline())
+	require.Equal(t, "All 20 budgets hold. 36,000 requests were sent, none failed.", sample(t, "pass").headline())
 	require.Equal(t, "5 of 11 budgets are broken: failed requests = 0; availability >= 99.95%; injected pods = 100%; mtls calls = 100%; "+
-		"plaintext calls accepted = 0. Most failures: inventory-management refused configuration-engine once the policy was enforced: "+
+		"plaintext calls accepted = 0. Most failures: inventory-management refused configuration-engine once policy all-authenticated was enforced: "+
 		"configuration-engine has no proxy: 2,644 × http-403.", sample(t, "fail").headline())
 	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 12 budgets are open: "+
 		"failed requests = 0; availability >= 99.95%; end-to-end p99 < 100ms. Too few requests were seen: in baseline 1,500 of 6,000, stack 1,500 of 6,000")
@@ -74,12 +74,14 @@ func TestTheHeadlineSaysWhy(t *testing.T) {
 func TestThePageNeedsNothingElse(t *testing.T) {
 	for _, name := range samples {
 		page := render(t, HTML, sample(t, name))
-		require.NotRegexp(t, regexp.MustCompile(`(?i)<script|<link|<img|<iframe|@import|url\(|https?://|\son[a-z]+=`), page)
-		require.Contains(t, page, `content="default-src 'none'; style-src 'unsafe-inline'"`)
+		require.NotRegexp(t, regexp.MustCompile(`(?i)<link|<img|<iframe|@import|url\([^#]|https?://|\son[a-z]+=|\ssrc=`), page)
+		require.Contains(t, html.UnescapeString(page), `content="default-src 'none'; style-src 'unsafe-inline'; script-src '`+hashOf(pageScript)+`'"`)
+		require.Equal(t, 1, strings.Count(page, "<script"), "its own, which the policy names by its hash")
+		require.Contains(t, page, "<script>"+pageScript+"</script>", "what the hash is of")
 		require.Contains(t, page, "prefers-color-scheme: dark")
 		require.NotContains(t, page, "ZgotmplZ", "nothing was refused by the template")
 		require.NotContains(t, page, "NaN")
-		require.Less(t, len(page), 200<<10)
+		require.Less(t, len(page), 600<<10)
 	}
 }
 
@@ -89,9 +91,16 @@ func TestThePageShowsWhatWasJudged(t *testing.T) {
 		"fail mtls-rollout-careless", "5 of 11 budgets are broken", "Synthetic run: made up to show and test the report.",
 		"stand-in for Linkerd", "1,258 of 6,000 failed: 1,241 × http-403, 16 × http-502, 1 × grpc-UNAVAILABLE",
 		"product-catalog pods were stopped without drain during inject: 12 × http-502", "pods: product-catalog-6d5f7c9b4-x7k2p",
-		"budget 100 ms", "enforce all-authenticated", "meshsim.local/vault:1.19.0", "meshsim run mtls-rollout-careless (seed 5000)",
+		"budget 100 ms", "enforce all-authenticated", "meshsim.local/vault:1.19.0", "meshsim run mtls-rollout-careless (seed 5000)", "kind drain, failure mode R1", "to spare", "Between services", "Who got in",
 		"pod requests × 0.08 for CPU and × 0.5 for memory", "p50 0.21 ms, p99 0.90 ms", "Clopper-Pearson",
 	} {
+		require.Contains(t, text, want)
+	}
+}
+
+func TestThePageShowsWhatTheMeshAdded(t *testing.T) {
+	text := textOf(t, render(t, HTML, sample(t, "pass")))
+	for _, want := range []string{"What the mesh added", "512 bytes, per hop", "3,000 interleaved triples in verify", "plain − plain", "Certificates", "mesh issuer", "renewed from 2026-07-26"} {
 		require.Contains(t, text, want)
 	}
 }
@@ -112,7 +121,7 @@ func textOf(t testing.TB, page string) string {
 	t.Helper()
 	var words []string
 	var open []string
-	void := map[string]bool{"meta": true, "br": true, "rect": true, "line": true, "path": true}
+	void := map[string]bool{"meta": true, "br": true, "rect": true, "line": true, "path": true, "input": true, "circle": true}
 	z := html.NewTokenizer(strings.NewReader(page))
 	for {
 		switch z.Next() {
@@ -121,7 +130,7 @@ func textOf(t testing.TB, page string) string {
 			require.Empty(t, open, "tags left open")
 			return strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(words, " "), "\u00a0", " ")), " ")
 		case html.TextToken:
-			if len(open) == 0 || open[len(open)-1] != "style" {
+			if len(open) == 0 || open[len(open)-1] != "style" && open[len(open)-1] != "script" {
 				words = append(words, string(z.Text()))
 			}
 		case html.StartTagToken:
@@ -158,13 +167,24 @@ func poisoned(t testing.TB) Data {
 	}
 	for i := range v.Causes {
 		c := &v.Causes[i]
-		c.Cause, c.Evidence, c.Mend, c.Pods = nasty, []string{nasty}, nasty, []string{nasty}
+		c.Cause, c.Evidence, c.Mend, c.Pods, c.FailureMode = nasty, []string{nasty}, nasty, []string{nasty}, nasty
+		for j := range c.Requests {
+			r := &c.Requests[j]
+			r.Phase, r.Route, r.Class, r.Hop, r.Pod, r.Error, r.Way, r.Near = nasty, nasty, nasty, nasty, nasty, nasty, nasty, []string{nasty}
+		}
 	}
 	for i := range v.Routes {
 		v.Routes[i].Name = nasty
 	}
+	d.Matrices = []Matrix{{Kind: nasty, Probe: nasty, Phase: nasty, Callers: []string{nasty}, Callees: []string{nasty}, Cells: []MatrixCell{
+		{Caller: nasty, Callee: nasty, State: nasty, Bad: true, Details: []string{nasty}},
+	}}}
+	d.Certificates = []Certificate{{Name: nasty, NotAfter: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), Detail: nasty}}
+	for i := range d.Added {
+		d.Added[i].Phase = nasty
+	}
 	for i := range d.Events {
-		d.Events[i].Detail, d.Events[i].Fields = nasty, map[string]string{results.FieldError: nasty}
+		d.Events[i].Name, d.Events[i].Detail, d.Events[i].Fields = nasty, nasty, map[string]string{results.FieldError: nasty}
 	}
 	return d
 }
@@ -173,7 +193,8 @@ func TestWhatComesFromARunIsOnlyEverText(t *testing.T) {
 	d := poisoned(t)
 	page := render(t, HTML, d)
 	textOf(t, page)
-	require.NotContains(t, page, "<script")
+	require.Equal(t, 1, strings.Count(page, "<script"))
+	require.NotContains(t, page, "alert(1)</script")
 	require.NotContains(t, page, `" onload`)
 
 	md := render(t, Markdown, d)
@@ -220,7 +241,7 @@ func TestColoursAddNothingButColour(t *testing.T) {
 func TestJUnitNeverShowsAnOpenBudgetAsPassed(t *testing.T) {
 	var suite junitSuite
 	require.NoError(t, xml.Unmarshal([]byte(render(t, JUnit, sample(t, "inconclusive"))), &suite))
-	require.Equal(t, 21, suite.Tests)
+	require.Equal(t, 29, suite.Tests)
 	require.Zero(t, suite.Failures)
 	require.Equal(t, 12, suite.Errors)
 	require.Equal(t, "failed requests = 0 in stack, inject, enforce, soak [stack]", suite.Cases[0].Name)

@@ -126,6 +126,7 @@ func (g *generator) probes() {
 		mtls.TLS, mtls.Plain, mtls.ByReason = 1207, 3310, map[string]int64{"no_tls_from_remote": 3310}
 		mtls.ByService["payment-gateway"] = results.Calls{Plain: 3310}
 	}
+	g.betweenServices(phase, injection.Injected)
 	g.probe(results.ProbeInjection, phase, injection)
 	g.probe(results.ProbeMTLS, phase, mtls)
 	yes, start := true, g.run.StartedAt
@@ -134,7 +135,76 @@ func (g *generator) probes() {
 		NotBefore: start, NotAfter: start.Add(life), IsCA: &yes, ChainsToAnchor: &yes, KeyAlgorithm: "ECDSA", Curve: "P-256",
 		RenewBeforeSeconds: 7 * 24 * 3600, RenewalTime: start.Add(83 * 24 * time.Hour),
 	})
+	g.probe(results.ProbeLeaves, phase, results.Leaves{
+		Proxies: injection.Injected, Earliest: start.Add(23 * time.Hour), Expired: []string{}, Silent: []string{},
+	})
 	g.probe(results.ProbeLedger, phase, results.Ledger{
 		Acknowledged: g.orders, Written: g.orders, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
 	})
+}
+
+// betweenServices is what captures saw on the wire, who was let in, and what
+// proxies show: calls of services without a proxy are plaintext, and without a
+// policy everybody is let in.
+func (g *generator) betweenServices(phase string, proxies int) {
+	meshed := func(service string) bool {
+		return !g.Careless || service == "product-catalog" || service == "inventory-management" || service == "payment-gateway"
+	}
+	wire := results.Wire{From: g.phaseBegan, To: g.now, Nodes: []string{"meshsim-worker", "meshsim-worker2"}, Missing: []string{}, Planted: int64(g.PerPhase)}
+	for _, e := range shopchart.Edges() {
+		f := results.Flow{Source: e.Caller, Destination: e.Callee, Port: 9090, Kind: "http2", Count: int64(200 + g.random.IntN(4000))}
+		switch {
+		case e.Callee == shopchart.Database:
+			f.Kind, f.Port, f.Exempt = "postgresql", 5432, "the database"
+		case meshed(e.Caller) && meshed(e.Callee):
+			f.Kind, f.Version = results.FlowTLS, "1.3"
+		default:
+			wire.Found += f.Count
+		}
+		wire.Flows = append(wire.Flows, f)
+	}
+	g.probe(results.ProbeWire, phase, wire)
+	g.probe(results.ProbeAuthorisation, phase, g.attempts(meshed))
+	yes := true
+	shown := results.Identity{Proxies: proxies, Silent: []string{}}
+	for i := range proxies {
+		name := fmt.Sprintf("%s.prod-app.serviceaccount.identity.linkerd.cluster.local", shopchart.Services()[i%8])
+		shown.Presented = append(shown.Presented, results.Presented{
+			Pod: fmt.Sprintf("%s-%d", shopchart.Services()[i%8], i/8), Identity: name, Expected: name, Chains: &yes,
+			From: g.run.StartedAt, Until: g.run.StartedAt.Add(24 * time.Hour), Key: "ecdsa-p256", Version: "1.3",
+		})
+	}
+	g.probe(results.ProbeIdentity, phase, shown)
+}
+
+// attempts are everybody's at everybody else; those that are refused are counted
+// by the callee's proxy and raise an alert.
+func (g *generator) attempts(meshed func(string) bool) results.Authorisation {
+	yes, no := true, false
+	var all results.Authorisation
+	for _, caller := range append(shopchart.Services(), "stranger") {
+		for _, callee := range shopchart.Services() {
+			if caller == callee {
+				continue
+			}
+			a := results.Attempt{Caller: caller, Callee: callee, As: results.AsOwn, Allowed: &no, Got: results.GotOut}
+			if caller == "stranger" {
+				a.As = results.AsPlaintext
+			} else if shopchart.Allowed(caller, callee) {
+				a.Allowed = &yes
+			}
+			if !meshed(callee) || *a.Allowed && meshed(caller) {
+				a.Got = results.GotIn
+			}
+			if !*a.Allowed {
+				alerted := int64(20_000)
+				if a.Got == results.GotIn {
+					alerted = -1
+				}
+				a.Counted, a.AlertedAfterMs = new(a.Got == results.GotOut), &alerted
+			}
+			all.Attempts = append(all.Attempts, a)
+		}
+	}
+	return all
 }

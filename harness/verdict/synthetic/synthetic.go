@@ -98,14 +98,15 @@ type generator struct {
 	random   *rand.Rand
 	run      results.Run
 
-	now      int64 // ns since the run's start
-	seq      uint64
-	orders   int
-	meshed   float64          // share of the services that have a proxy
-	enforced bool             // while only some have one
-	dead     map[string]int64 // until when a service's stopped pod fails requests
-	failing  string           // the pod that does
-	err      error
+	now        int64 // ns since the run's start
+	phaseBegan int64
+	seq        uint64
+	orders     int
+	meshed     float64          // share of the services that have a proxy
+	enforced   bool             // while only some have one
+	dead       map[string]int64 // until when a service's stopped pod fails requests
+	failing    string           // the pod that does
+	err        error
 }
 
 func (g *generator) keep(err error) {
@@ -123,6 +124,7 @@ func (g *generator) generate() error {
 	for _, p := range g.scenario.Spec.Phases {
 		g.event(results.PhaseBegin, p.Name, p.Name, "", nil)
 		begun, rate := g.now, g.Rate*p.Scale
+		g.phaseBegan = begun
 		lasts := float64(g.PerPhase) / rate
 		actions := g.plan(p, begun, int64(lasts*1e9))
 		for n := 0; n < g.PerPhase; n++ {
@@ -227,6 +229,8 @@ func (g *generator) fate(r *results.Request, route scenarios.Route) {
 	if g.enforced && (route.Name == "order" || route.Name == "configure") {
 		r.Outcome, r.Status, r.Class = results.Failed, 403, "http-403"
 		r.Hop = route.Service + ">inventory-management"
+		r.Hops = fmt.Sprintf("%s@meshsim-worker/v1:4200(customer-profile:120:900=customer-profile-6d5f7c9b4-x7k2q@meshsim-worker3/v1:610,"+
+			"inventory-management:1100:2400!7)", r.Pod)
 		r.Error = "reserve stock: permission_denied"
 	}
 }

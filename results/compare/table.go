@@ -1,0 +1,83 @@
+package compare
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+)
+
+// Write writes the comparison for a terminal: what is unlike, then a row for
+// each budget, those that moved first. Without all, those that stayed are only
+// counted.
+func (c Comparison) Write(w io.Writer, all bool) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nbefore  %s  %s, %d of %d requests failed\n", c.Before.Run, c.Before.Verdict, c.Before.Failed, c.Before.Requests)
+	fmt.Fprintf(&b, "after   %s  %s, %d of %d requests failed\n", c.After.Run, c.After.Verdict, c.After.Failed, c.After.Requests)
+	if len(c.Unlike) > 0 {
+		b.WriteString("\nThe runs are unlike, which may explain a move by itself:\n")
+		for _, u := range c.Unlike {
+			fmt.Fprintf(&b, "  %s: %s, then %s\n", plain(u.What), plain(u.Before), plain(u.After))
+		}
+	}
+	b.WriteString("\n")
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	shown := 0
+	for _, move := range []string{Worse, Better, Missing, Open, Same} {
+		for _, one := range c.Changes {
+			if one.Move != move || move == Same && !all {
+				continue
+			}
+			if shown++; shown == 1 {
+				fmt.Fprintln(t, "\tbudget\tphase\tbefore\tafter\twhy")
+			}
+			fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%s\n", signs[move], move, plain(one.Text), plain(one.Phase), one.Before.text(), one.After.text(), one.Why)
+		}
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("lay out the table: %w", err)
+	}
+	if shown > 0 {
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "%d worse, %d better, %d the same, %d open, %d in one run only\n", c.Count(Worse), c.Count(Better), c.Count(Same), c.Count(Open), c.Count(Missing))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+var signs = map[string]string{Worse: "✗", Better: "✓", Same: "=", Open: "?", Missing: "·"}
+
+func (v *Value) text() string {
+	if v == nil {
+		return "–"
+	}
+	f := v.Figure
+	if f == nil {
+		return string(v.Verdict)
+	}
+	number := func(n float64) string {
+		switch f.Unit {
+		case "ratio":
+			return fmt.Sprintf("%.5g %%", 100*n)
+		case "ms", "s":
+			return fmt.Sprintf("%.2f %s", n, f.Unit)
+		}
+		return fmt.Sprintf("%.6g", n)
+	}
+	text := number(f.Value)
+	switch {
+	case f.Low != nil && f.High != nil:
+		text += fmt.Sprintf(" (%s to %s)", number(*f.Low), number(*f.High))
+	case f.Low != nil:
+		text += fmt.Sprintf(" (≥ %s)", number(*f.Low))
+	}
+	return text + ", " + string(v.Verdict)
+}
+
+// plain keeps what could steer a terminal out of a table.
+func plain(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
+	}), " ")
+}

@@ -1,0 +1,135 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+
+	"meshsim.dev/meshsim/results"
+)
+
+// Write writes runs as a table, and below it how each budget with a number went
+// from run to run of the same scenario.
+func Write(w io.Writer, runs []Run) error {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "verdict\trun\tmesh\trequests\tfailed\tworst p99\tbudgets\tmost failures")
+	for _, r := range runs {
+		kept, broken := r.count(results.Pass), r.count(results.Fail)
+		most := "–"
+		if len(r.Causes) > 0 {
+			most = fmt.Sprintf("%d × %s", r.Causes[0].Count, plain(r.Causes[0].Kind))
+		}
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, plain(r.ID), cmp.Or(plain(r.Mesh), "none"),
+			r.Requests, r.Failed, r.WorstP99Ms, kept, broken, len(r.Budgets)-kept-broken, most)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("lay out the table: %w", err)
+	}
+	for _, scenario := range scenarios(runs) {
+		trend(&b, scenario, runs)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+var signs = map[results.Judgement]string{results.Pass: "✓", results.Fail: "✗", results.Inconclusive: "?"}
+
+func (r Run) count(j results.Judgement) (n int) {
+	for _, b := range r.Budgets {
+		if b.Verdict == j {
+			n++
+		}
+	}
+	return n
+}
+
+func scenarios(runs []Run) []string {
+	var all []string
+	for _, r := range runs {
+		if !slices.Contains(all, r.Scenario) {
+			all = append(all, r.Scenario)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// line is one budget in one phase over the runs.
+type line struct {
+	text, phase, unit string
+	values            []float64
+	verdict           results.Judgement
+}
+
+// trend writes the budgets of a scenario that at least two runs have numbers of.
+func trend(b *strings.Builder, scenario string, runs []Run) {
+	var lines []*line
+	for _, r := range runs {
+		if r.Scenario != scenario {
+			continue
+		}
+		for _, one := range r.Budgets {
+			if one.Value == nil {
+				continue
+			}
+			i := slices.IndexFunc(lines, func(l *line) bool { return l.text == one.Text && l.phase == one.Phase && l.unit == one.Unit })
+			if i < 0 {
+				lines = append(lines, &line{text: one.Text, phase: one.Phase, unit: one.Unit})
+				i = len(lines) - 1
+			}
+			lines[i].values = append(lines[i].values, *one.Value)
+			lines[i].verdict = one.Verdict
+		}
+	}
+	lines = slices.DeleteFunc(lines, func(l *line) bool { return len(l.values) < 2 })
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s, from run to run\n", plain(scenario))
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	for _, l := range lines {
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s to %s, last %s\n", signs[l.verdict], plain(l.text), plain(l.phase), sparks(l.values),
+			l.number(slices.Min(l.values)), l.number(slices.Max(l.values)), l.number(l.values[len(l.values)-1]))
+	}
+	_ = t.Flush() // into memory
+}
+
+func (l *line) number(v float64) string {
+	switch l.unit {
+	case "ratio":
+		return fmt.Sprintf("%.5g %%", 100*v)
+	case "ms", "s":
+		return fmt.Sprintf("%.2f %s", v, l.unit)
+	}
+	return fmt.Sprintf("%.6g", v)
+}
+
+const maxSparks = 40
+
+// sparks draws the last values, the lowest as the lowest bar.
+func sparks(values []float64) string {
+	values = values[max(0, len(values)-maxSparks):]
+	lo, hi := slices.Min(values), slices.Max(values)
+	bars := []rune("▁▂▃▄▅▆▇█")
+	var b strings.Builder
+	for _, v := range values {
+		i := 0
+		if hi > lo {
+			i = int((v - lo) / (hi - lo) * float64(len(bars)-1))
+		}
+		b.WriteRune(bars[min(max(i, 0), len(bars)-1)])
+	}
+	return b.String()
+}
+
+// plain keeps what could steer a terminal out of a table.
+func plain(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
+	}), " ")
+}
