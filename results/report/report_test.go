@@ -67,7 +67,7 @@ func TestTheHeadlineSaysWhy(t *testing.T) {
 	require.Equal(t, "5 of 11 budgets are broken: failed requests = 0; availability >= 99.95%; injected pods = 100%; mtls calls = 100%; "+
 		"plaintext calls accepted = 0. Most failures: inventory-management refused configuration-engine once policy all-authenticated was enforced: "+
 		"configuration-engine has no proxy: 2,644 × http-403.", sample(t, "fail").headline())
-	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 12 budgets are open: "+
+	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 20 budgets are open: "+
 		"failed requests = 0; availability >= 99.95%; end-to-end p99 < 100ms. Too few requests were seen: in baseline 1,500 of 6,000, stack 1,500 of 6,000")
 }
 
