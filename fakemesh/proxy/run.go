@@ -84,6 +84,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 // maxAdmin bounds the connections of those who ask for health and metrics.
 const maxAdmin = 64
 
+// adminGrace is how long the answers under way may take when the proxy ends.
+const adminGrace = time.Second
+
 // admin serves until the returned function is called. shutdown ends the proxy.
 func (p *proxy) admin(shutdown func()) (stop func(), err error) {
 	l, err := listen(p.c.AdminListen)
@@ -102,8 +105,9 @@ func (p *proxy) admin(shutdown func()) (stop func(), err error) {
 	return func() {
 		l.Close()
 		wg.Wait()
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
+		// The request that asked for the end is still to be answered.
+		ctx, cancel := context.WithTimeout(context.Background(), adminGrace)
+		defer cancel()
 		_ = server.Shutdown(ctx)
 		acc.CloseAll()
 	}, nil
