@@ -99,7 +99,7 @@ func (c *Client) KubeletSummary(ctx context.Context, node string) ([]byte, error
 
 func (c *Client) proxyGet(ctx context.Context, resource, namespace, name, path string, query url.Values) ([]byte, error) {
 	req := c.Clientset.CoreV1().RESTClient().Get().
-		Namespace(namespace).Resource(resource).Name(name).SubResource("proxy").Suffix(path)
+		NamespaceIfScoped(namespace, namespace != "").Resource(resource).Name(name).SubResource("proxy").Suffix(path)
 	for key, values := range query {
 		for _, v := range values {
 			req = req.Param(key, v)

@@ -254,6 +254,18 @@ func TestServiceGetGoesThroughTheServiceProxy(t *testing.T) {
 	require.Equal(t, url.Values{"query": {"up{a=\"b\"}"}}.Encode(), c.Query)
 }
 
+func TestAKubeletIsAskedThroughItsNodesProxy(t *testing.T) {
+	s := newAPIServer(t)
+	s.respond = func(w http.ResponseWriter, r *http.Request) bool {
+		fmt.Fprint(w, "{}")
+		return true
+	}
+	body, err := s.client(t).KubeletSummary(t.Context(), "worker")
+	require.NoError(t, err)
+	require.Equal(t, "{}", string(body))
+	require.Equal(t, "/api/v1/nodes/worker/proxy/stats/summary", s.recorded()[0].Path)
+}
+
 func TestPodGetKeepsTheAnswerOfARefusal(t *testing.T) {
 	s := newAPIServer(t)
 	s.respond = func(w http.ResponseWriter, r *http.Request) bool {

@@ -23,19 +23,24 @@ type Prometheus interface {
 const internalPort = "9090"
 
 // MTLS counts the calls between the shop's services over the window that ends
-// now, by the receiving proxies' own counters in Prometheus.
+// now, by the receiving proxies' own counters in Prometheus. Calls that the
+// policy refused are none: whoever tries without a certificate must not spoil the
+// count of those who were served.
 func MTLS(ctx context.Context, prom Prometheus, phase string, window time.Duration) (results.MTLS, error) {
 	seconds := max(int(window.Seconds()), 10)
+	counter := fmt.Sprintf(`inbound_http_authz_allow_total{namespace=%q,target_port=%q}`, shopNamespace, internalPort)
+	// Not increase: that leaves out what a series begins with, which a single plain
+	// call is, and it extrapolates.
 	query := fmt.Sprintf(
-		`sum by (deployment, tls, no_tls_reason) (increase(request_total{direction="inbound",namespace=%q,target_port=%q}[%ds]))`,
-		shopNamespace, internalPort, seconds)
+		`sum by (deployment, tls, no_tls_reason) (max_over_time(%[1]s[%[2]ds]) - (%[1]s offset %[2]ds or max_over_time(%[1]s[%[2]ds]) * 0))`,
+		counter, seconds)
 	samples, err := instant(ctx, prom, query)
 	if err != nil {
 		return results.MTLS{}, fmt.Errorf("count calls by mTLS: %w", err)
 	}
 	seen := results.MTLS{Phase: phase, ByReason: map[string]int64{}, ByService: map[string]results.Calls{}}
 	for _, s := range samples {
-		// increase extrapolates; a plain call must not be rounded away.
+		// A plain call must not be rounded away.
 		calls := int64(math.Ceil(s.value))
 		service := seen.ByService[s.labels["deployment"]]
 		if s.labels["tls"] == "true" {
