@@ -125,6 +125,18 @@ func Down(ctx context.Context, o DownOptions) error {
 	return newRemover(o).down(ctx)
 }
 
+// Occupy keeps the cluster for one rehearsal until release is called or the
+// process dies. While another has it the error is a fault.Environment: two at
+// once would take the mesh and the shop from under each other.
+func Occupy(d cache.Dir, name string) (release func(), err error) {
+	release, held, err := filelock.Try(rehearsalPath(d, name), "cluster "+name)
+	if held {
+		return nil, fault.NewEnvironment(fmt.Errorf("another rehearsal is under way on cluster %s", name),
+			"wait until it has ended, or give this one a cluster of its own by --name")
+	}
+	return release, err
+}
+
 // Open reads the record of a standing cluster. Without one the error is a
 // fault.Environment.
 func Open(d cache.Dir, name string) (*Cluster, error) {
@@ -153,6 +165,10 @@ func checkName(name string) error {
 }
 
 func lockPath(d cache.Dir, name string) string { return filepath.Join(d.Clusters(), name+".lock") }
+
+func rehearsalPath(d cache.Dir, name string) string {
+	return filepath.Join(d.Clusters(), name+".rehearsal")
+}
 
 func logPath(d cache.Dir, name string) string { return filepath.Join(d.Clusters(), name+".log") }
 

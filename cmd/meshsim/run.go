@@ -94,6 +94,11 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 			err = errors.Join(err, a.lower(context.WithoutCancel(ctx), []string{cluster.Name}, false))
 		}()
 	}
+	release, err := kind.Occupy(dir, cluster.Name)
+	if err != nil {
+		return err
+	}
+	defer release()
 	path, runErr := harness.Run(ctx, harness.Options{
 		Scenario: s, Cluster: cluster, Bundle: b, Mesh: mesh, RunsDir: o.runs, Undo: o.undo,
 		Tool: toolVersion(), Runner: a.runner, Log: a.log, Progress: a.progress,

@@ -43,6 +43,19 @@ func Lock(ctx context.Context, path, what string) (unlock func(), err error) {
 	}
 }
 
+// Try takes the lock when nobody holds it. held says that somebody does.
+func Try(path, what string) (unlock func(), held bool, err error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errHeld)
+	unlock, err = Lock(ctx, path, what)
+	if errors.Is(err, errHeld) {
+		return nil, true, nil
+	}
+	return unlock, false, err
+}
+
+var errHeld = errors.New("it is held")
+
 func open(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err

@@ -48,6 +48,21 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	require.ErrorContains(t, err, "wait for another meshsim to finish with the thing")
 }
 
+func TestATryDoesNotWait(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, held, err := Try(path, "the thing")
+	require.NoError(t, err)
+	require.False(t, held)
+	_, held, err = Try(path, "the thing")
+	require.NoError(t, err)
+	require.True(t, held)
+	unlock()
+	unlock, held, err = Try(path, "the thing")
+	require.NoError(t, err)
+	require.False(t, held)
+	unlock()
+}
+
 func TestAFolderThatCannotBeMadeIsAnEnvironmentFault(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
