@@ -2,7 +2,7 @@ package results
 
 // Figure is what a budget measured, in Unit, and what it allows.
 type Figure struct {
-	Unit  string  `json:"unit"` // requests | ratio | ms | s | pods | orders | …
+	Unit  string  `json:"unit"` // requests | ratio | ms | s | days | pods | orders | …, "" of a query
 	Value float64 `json:"value"`
 	// Low and High bound the value at 95 % confidence; absent where the value is
 	// a plain count, or where too little was seen for that end.

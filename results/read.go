@@ -19,10 +19,18 @@ type Read struct {
 // error that names file and line; a half last line is what a cut-off run
 // leaves, and is only told by Read.Cut.
 func (f *Folder) EachRequest(fn func(Request) error) (Read, error) {
+	nothing := func(*Request) struct{} { return struct{}{} }
+	return EachPrepared(f, nothing, func(r *Request, _ struct{}) error { return fn(*r) })
+}
+
+// EachPrepared is EachRequest where every request is prepared for fn first, on
+// all cores: prepare is called by several goroutines at once, fn by one and in
+// order. Both have the request for the time of the call.
+func EachPrepared[T any](f *Folder, prepare func(*Request) T, fn func(*Request, T) error) (Read, error) {
 	if err := f.flush(); err != nil {
 		return Read{}, err
 	}
-	return eachRequest(filepath.Join(f.Path, RequestsFile), fn)
+	return eachRequest(filepath.Join(f.Path, RequestsFile), prepare, fn)
 }
 
 // Events reads all events.

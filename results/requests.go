@@ -19,19 +19,20 @@ const blockSize = 256 << 10
 
 // block is a number of whole lines, decoded by one of several workers and
 // handed on in the file's order.
-type block struct {
+type block[T any] struct {
 	text  []byte
 	first int64 // number of its first line
 	cut   bool  // the last line has no end
 
 	requests []Request
+	prepared []T   // of each request
 	err      error // of the line after the last request
 	decoded  chan struct{}
 }
 
 // eachRequest is eachLine for requests: a long run has millions of them, so they
-// are decoded on all cores.
-func eachRequest(path string, fn func(Request) error) (Read, error) {
+// are decoded, and prepared for fn, on all cores.
+func eachRequest[T any](path string, prepare func(*Request) T, fn func(*Request, T) error) (Read, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return Read{}, nil
@@ -43,7 +44,7 @@ func eachRequest(path string, fn func(Request) error) (Read, error) {
 
 	workers := min(runtime.GOMAXPROCS(0), 4)
 	stop := make(chan struct{})
-	todo, inOrder := make(chan *block), make(chan *block, workers)
+	todo, inOrder := make(chan *block[T]), make(chan *block[T], workers)
 	var running sync.WaitGroup
 	var readErr error
 	running.Go(func() { readErr = cutIntoBlocks(file, stop, todo, inOrder) })
@@ -51,7 +52,11 @@ func eachRequest(path string, fn func(Request) error) (Read, error) {
 		running.Go(func() {
 			d := requestDecoder{names: map[string]string{}}
 			for b := range todo {
-				d.decode(b)
+				decode(&d, b)
+				b.prepared = make([]T, len(b.requests))
+				for i := range b.requests {
+					b.prepared[i] = prepare(&b.requests[i])
+				}
 				close(b.decoded)
 			}
 		})
@@ -70,12 +75,12 @@ func eachRequest(path string, fn func(Request) error) (Read, error) {
 
 // handOn calls fn with the requests of all blocks in order. Its error begins
 // with the line's number.
-func handOn(inOrder <-chan *block, fn func(Request) error) (Read, error) {
+func handOn[T any](inOrder <-chan *block[T], fn func(*Request, T) error) (Read, error) {
 	var read Read
 	for b := range inOrder {
 		<-b.decoded
 		for i := range b.requests {
-			if err := fn(b.requests[i]); err != nil {
+			if err := fn(&b.requests[i], b.prepared[i]); err != nil {
 				return read, fmt.Errorf("%d: %w", b.first+int64(i), err)
 			}
 			read.Lines++
@@ -89,7 +94,7 @@ func handOn(inOrder <-chan *block, fn func(Request) error) (Read, error) {
 }
 
 // cutIntoBlocks reads the file and closes both channels at its end.
-func cutIntoBlocks(in io.Reader, stop <-chan struct{}, todo, inOrder chan<- *block) error {
+func cutIntoBlocks[T any](in io.Reader, stop <-chan struct{}, todo, inOrder chan<- *block[T]) error {
 	defer close(inOrder)
 	defer close(todo)
 	var rest []byte // of a line whose end is not read yet
@@ -102,7 +107,7 @@ func cutIntoBlocks(in io.Reader, stop <-chan struct{}, todo, inOrder chan<- *blo
 		if err != nil && !last {
 			return fmt.Errorf("%d: %w", line, err)
 		}
-		b := &block{text: text, first: line, decoded: make(chan struct{})}
+		b := &block[T]{text: text, first: line, decoded: make(chan struct{})}
 		if last {
 			b.cut = len(text) > 0 && text[len(text)-1] != '\n'
 		} else {
@@ -137,7 +142,7 @@ type requestDecoder struct {
 	names  map[string]string // names that come again and again are kept once
 }
 
-func (d *requestDecoder) decode(b *block) {
+func decode[T any](d *requestDecoder, b *block[T]) {
 	b.requests = make([]Request, 0, bytes.Count(b.text, []byte("\n"))+1)
 	long := b.err
 	b.err = nil

@@ -27,8 +27,9 @@ func scored(t *testing.T, run synthetic.TroubledRun, by map[string]*score) (all 
 	t.Helper()
 	a := newAttribution(run.Run, nil, run.Events, run.Probes)
 	for _, f := range run.Failures {
-		a.around.where.learn(&f.Request)
-		b := a.blame(&f.Request)
+		told := newEdges().readWay(&f.Request)
+		a.around.where.learn(told)
+		b := a.blame(&f.Request, told)
 		right := b.kind == f.Trouble && (f.Service == "" || slices.Contains(b.services, f.Service))
 		s := by[f.Trouble]
 		if s == nil {
@@ -134,7 +135,8 @@ func BenchmarkAttribution(b *testing.B) {
 			a := newAttribution(run.Run, nil, run.Events, run.Probes)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				a.add(&run.Failures[i%len(run.Failures)].Request)
+				r := &run.Failures[i%len(run.Failures)].Request
+				a.add(r, newEdges().readWay(r))
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -20,8 +21,8 @@ type blame struct {
 
 // blame decides on the cause of one failed request. Each judge sees it in turn;
 // whoever has evidence speaks, and when nobody has, the cause is unknown.
-func (a *attribution) blame(r *results.Request) blame {
-	w := wayOf(r)
+func (a *attribution) blame(r *results.Request, told []hops.Hop) blame {
+	w := wayOf(r, told)
 	for _, judge := range []func(*results.Request, way) (blame, bool){
 		a.sender, a.policy, a.certificate, a.database, a.saturation, a.pods, a.nodes,
 	} {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
 )
@@ -53,21 +54,21 @@ func newAttribution(run results.Run, budgets []budget.Budget, events []results.E
 	}
 }
 
-// add takes any request of the run and asks for a reason where it failed or was
-// too slow.
-func (a *attribution) add(r *results.Request) {
+// add takes any request of the run, with its way if it told one, and asks for a
+// reason where it failed or was too slow.
+func (a *attribution) add(r *results.Request, told []hops.Hop) {
 	if r.Outcome == results.Undispatched {
 		return
 	}
-	a.around.where.learn(r)
+	a.around.where.learn(told)
 	limit := a.limits[r.Phase]
 	tooSlow := limit > 0 && r.Latency() > int64(limit) && r.Outcome != results.Failed
 	a.load.add(r, tooSlow)
 	switch {
 	case r.Outcome == results.Failed:
-		a.failed.add(r, a.blame(r))
+		a.failed.add(r, a.blame(r, told))
 	case tooSlow:
-		if b := a.slow(r); b.kind != causeUnknown || !a.load.postpone(r, b) {
+		if b := a.slow(r, told); b.kind != causeUnknown || !a.load.postpone(r, b) {
 			a.slowed.add(r, b)
 		}
 	}

@@ -23,7 +23,7 @@ func failure(at time.Duration, change func(*results.Request)) *results.Request {
 func causesOf(s *story, failures ...*results.Request) []results.Cause {
 	a := newAttribution(s.run, nil, s.events, s.probes)
 	for _, r := range failures {
-		a.add(r)
+		a.add(r, newEdges().readWay(r))
 	}
 	return a.ranked()
 }
@@ -223,10 +223,11 @@ func TestWhatARecordMakesUpIsBounded(t *testing.T) {
 	s := newStory()
 	a := newAttribution(s.run, nil, nil, nil)
 	for i := range 5000 {
-		a.add(failure(time.Minute, func(r *results.Request) {
+		r := failure(time.Minute, func(r *results.Request) {
 			r.Hop = strings.Repeat("x", i%1000+1) + ">y"
 			r.Phase = strings.Repeat("p", i%500+1)
-		}))
+		})
+		a.add(r, nil)
 	}
 	causes := a.ranked()
 	require.LessOrEqual(t, len(causes), maxGroups+1)

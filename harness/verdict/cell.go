@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
+	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -48,13 +50,15 @@ func (c *cell) add(r *results.Request, late bool) {
 }
 
 // addCall takes one call of a request's way.
-func (c *cell) addCall(r *results.Request, call *call) {
+func (c *cell) addCall(r *results.Request, call *hops.Hop) {
+	failed := failedCall(call)
 	c.n++
 	c.waited.add(int64(call.Took))
-	c.batches.add(r.Scheduled, int64(call.Took), call.failed)
-	if call.failed {
-		c.fail(call.class, func() string {
-			return fmt.Sprintf("request %d at %s: %s called %s, %s", r.Seq, at(r.Scheduled), call.Caller, call.Service, call.class)
+	c.batches.add(r.Scheduled, int64(call.Took), failed)
+	if failed {
+		class := "grpc-" + traffic.CodeName(call.Code)
+		c.fail(class, func() string {
+			return fmt.Sprintf("request %d at %s: %s called %s, %s", r.Seq, at(r.Scheduled), call.Caller, call.Service, class)
 		})
 	}
 }

@@ -168,11 +168,11 @@ func TestTheDeepestFailedCallIsWhereARequestBroke(t *testing.T) {
 	})
 	require.Equal(t, way{
 		caller: "inventory-management", callee: "customer-profile", callerPod: "inventory-management-2", calleePod: "customer-profile-3", calleeNode: "worker3",
-	}, wayOf(r))
+	}, wayOf(r, newEdges().readWay(r)))
 	r.Hop = "order-processing>payment-gateway"
-	require.Equal(t, way{caller: "order-processing", callee: "payment-gateway"}, wayOf(r), "the hop that the failure itself names goes first")
+	require.Equal(t, way{caller: "order-processing", callee: "payment-gateway"}, wayOf(r, newEdges().readWay(r)), "the hop that the failure itself names goes first")
 	r.Hops = "damaged("
-	require.Equal(t, way{caller: "order-processing", callee: "payment-gateway"}, wayOf(r))
+	require.Equal(t, way{caller: "order-processing", callee: "payment-gateway"}, wayOf(r, newEdges().readWay(r)))
 }
 
 func TestAProxyThatWaitsLongerThanTheGracePeriodIsNamed(t *testing.T) {

@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
-	"meshsim.dev/meshsim/results"
 )
 
 // locations is which pods stand on which nodes, as events and the ways of
@@ -16,7 +15,7 @@ type locations struct {
 
 const (
 	maxPods   = 10_000 // that a damaged record can make up
-	lookAtAll = 2000   // ways that are read one by one, then one in lookEvery
+	lookAtAll = 2000   // ways that are looked at one by one, then one in lookEvery
 	lookEvery = 64
 )
 
@@ -35,20 +34,16 @@ func (l *locations) put(service, pod, node string) {
 	l.services[service][node] = true
 }
 
-// learn reads the way of a request now and then.
-func (l *locations) learn(r *results.Request) {
-	if r.Hops == "" {
+// learn looks at the way of a request now and then.
+func (l *locations) learn(told []hops.Hop) {
+	if len(told) == 0 {
 		return
 	}
 	if l.looked++; l.looked > lookAtAll && l.looked%lookEvery != 0 {
 		return
 	}
-	all, err := hops.Parse(edgeService(r.Route), r.Hops)
-	if err != nil {
-		return
-	}
-	for _, h := range all {
-		l.put(h.Service, h.Pod, h.Node)
+	for i := range told {
+		l.put(told[i].Service, told[i].Pod, told[i].Node)
 	}
 }
 

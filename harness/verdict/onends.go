@@ -59,8 +59,10 @@ func (e *evaluation) proxyResources(b budget.Budget, phase string) finding {
 		}
 	}
 	limit, words := float64(b.Count), fmt.Sprintf("%.1f MiB", most/(1<<20))
+	figure := &results.Figure{Unit: "MiB", Value: most / (1 << 20), Limit: limit / (1 << 20)}
 	if b.Subject == budget.ProxyCPU {
 		limit, words = b.Cores, fmt.Sprintf("%.0f m", most*1000)
+		figure = &results.Figure{Unit: "millicores", Value: most * 1000, Limit: limit * 1000}
 	}
 	switch {
 	case proxies == 0:
@@ -68,7 +70,10 @@ func (e *evaluation) proxyResources(b budget.Budget, phase string) finding {
 	case whose == "":
 		return missing("", "no proxy has a figure%s", in(phase))
 	}
-	f := finding{verdict: results.Pass, measured: fmt.Sprintf("at most %s, by %s, of %s", words, whose, plural(int64(proxies), "proxy", "proxies"))}
+	f := finding{
+		verdict: results.Pass, figure: figure,
+		measured: fmt.Sprintf("at most %s, by %s, of %s", words, whose, plural(int64(proxies), "proxy", "proxies")),
+	}
 	switch {
 	case !b.Op.Holds(most, limit):
 		f.verdict = results.Fail
@@ -125,12 +130,22 @@ func (e *evaluation) answers(b budget.Budget, phase string) finding {
 			worst = v
 		}
 	}
+	f.figure = answered(b, worst)
 	f.evidence = firstOf(f.evidence, 10)
 	f.measured = fmt.Sprintf("%s of %s", strconv.FormatFloat(worst, 'g', 6, 64), plural(int64(len(seen.Samples)), "sample", "samples"))
 	if f.verdict == results.Inconclusive {
 		f.measured += "; some are no numbers"
 	}
 	return f
+}
+
+// answered is the figure of a query's worst sample. A value that must be equal
+// has no side to be on, and what is no finite number cannot be drawn.
+func answered(b budget.Budget, worst float64) *results.Figure {
+	if b.Op == budget.Equal || math.IsNaN(worst) || math.IsInf(worst, 0) {
+		return nil
+	}
+	return &results.Figure{Value: worst, Limit: b.Value, AtLeast: b.Op == budget.More || b.Op == budget.AtLeast}
 }
 
 // further tells whether v is worse for the budget than w.

@@ -98,6 +98,14 @@ func nothingSeen(b budget.Budget, p part) finding {
 	return missing("", "no such request was recorded")
 }
 
+// unit is what the part counts.
+func (p part) unit() string {
+	if p.calls {
+		return "calls"
+	}
+	return "requests"
+}
+
 // tooFew says how many requests are still lacking, "" when none is.
 func (p part) tooFew() string {
 	lacks := p.needed - p.n
@@ -116,7 +124,7 @@ func (p part) doubt() string {
 }
 
 func seenEnough(b budget.Budget, p part) finding {
-	f := finding{verdict: results.Pass, measured: count(p.n) + " seen"}
+	f := finding{verdict: results.Pass, measured: count(p.n) + " seen", figure: enough(p.unit(), p.n, b.Count)}
 	if p.n < b.Count {
 		f.verdict = results.Inconclusive
 		f.measured += "; " + p.tooFew()
@@ -137,7 +145,7 @@ func counted(b budget.Budget, p part, bad int64, what string) finding {
 	if b.Share {
 		return shareOf(b, p, bad, f, what == "failed")
 	}
-	f.figure = countOf("requests", bad, b.Count)
+	f.figure = countOf(p.unit(), bad, b.Count)
 	lacks := p.tooFew()
 	switch {
 	case bad > b.Count:
@@ -161,6 +169,7 @@ func shareOf(b budget.Budget, p part, bad int64, f finding, failures bool) findi
 	}
 	floor, ceiling := p.bounds(bad, alike)
 	f.measured += fmt.Sprintf(" (95 %% sure: at least %s, at most %s)", share(floor, 4), share(ceiling, 4))
+	f.figure = within(bad, p.n, floor, ceiling, b.Ratio)
 	switch lacks := p.tooFew(); {
 	case floor > b.Ratio:
 		f.verdict = results.Fail

@@ -19,6 +19,7 @@ func (e *evaluation) certificatesExpired(b budget.Budget) finding {
 		return missing("", "no proxy was seen")
 	}
 	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d have ended", len(seen.Expired), seen.Proxies)}
+	f.figure = countOf("certificates", int64(len(seen.Expired)), b.Count)
 	switch {
 	case int64(len(seen.Expired)) > b.Count:
 		f.verdict, f.evidence = results.Fail, firstOf(seen.Expired, 10)
@@ -60,6 +61,7 @@ func (e *evaluation) certificates(b budget.Budget) finding {
 	if b.Subject == budget.CertificatesLast {
 		ratio = 1
 	}
+	f.figure = reached(good, total, ratio)
 	switch {
 	case !reaches(total-bad, total, ratio):
 		f.verdict = results.Fail
@@ -93,7 +95,7 @@ func heldAgainst(b budget.Budget, p results.Presented) (known, holds bool, says 
 func (e *evaluation) authorisation(b budget.Budget) finding {
 	var of, bad, open int64
 	var evidence []string
-	slowest := int64(0)
+	slowest, never := int64(0), false
 	probed := false
 	for _, p := range e.probes {
 		if p.Probe != results.ProbeAuthorisation {
@@ -112,6 +114,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 			of++
 			if a.AlertedAfterMs != nil {
 				slowest = max(slowest, *a.AlertedAfterMs)
+				never = never || *a.AlertedAfterMs < 0
 			}
 			switch {
 			case !known:
@@ -129,6 +132,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 		return missing("", "nothing of this was attempted")
 	}
 	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10)}
+	f.figure = countOf("attempts", bad, b.Count)
 	broken := bad > b.Count
 	switch b.Subject {
 	case budget.Admitted:
@@ -137,9 +141,13 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 		f.measured = fmt.Sprintf("%s of %s that may were refused", count(bad), count(of))
 	case budget.DenialsCounted:
 		f.measured = fmt.Sprintf("%s of %s show in the deny counters", count(of-bad-open), count(of))
+		f.figure = reached(of-bad-open, of, b.Ratio)
 		broken = !reaches(of-bad, of, b.Ratio)
 	default:
 		f.measured = fmt.Sprintf("%s of %s raised an alert in time, the slowest after %s", count(of-bad-open), count(of), seconds(time.Duration(slowest)*time.Millisecond))
+		if f.figure = lasted(time.Duration(slowest)*time.Millisecond, b.Duration); never || open > 0 {
+			f.figure = nil // the slowest has no end
+		}
 		broken = bad > 0
 	}
 	switch {
@@ -181,9 +189,11 @@ func (e *evaluation) vaultRotated(b budget.Budget) finding {
 		return missing("", "no secret was looked at")
 	}
 	f := finding{verdict: results.Pass}
-	var oldest time.Duration
+	var oldest, becomes time.Duration // that one is, and that one may become
+	endless := false
 	for _, s := range seen.Secrets {
-		oldest = max(oldest, s.Age)
+		oldest, becomes = max(oldest, s.Age), max(becomes, s.Age, s.Every)
+		endless = endless || s.Every <= 0
 		switch {
 		case s.Age > b.Duration:
 			f.evidence = append(f.evidence, fmt.Sprintf("%s is %s old", s.Path, days(s.Age)))
@@ -194,6 +204,9 @@ func (e *evaluation) vaultRotated(b budget.Budget) finding {
 		}
 	}
 	f.measured = fmt.Sprintf("the oldest of %s is %s old", plural(int64(len(seen.Secrets)), "secret", "secrets"), days(oldest))
+	if !endless {
+		f.figure = aged(becomes, b.Duration)
+	}
 	if len(f.evidence) > 0 {
 		f.verdict = results.Fail
 		f.measured += "; " + listed(f.evidence, maxNamed)

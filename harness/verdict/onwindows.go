@@ -76,6 +76,7 @@ func (e *evaluation) restarts(b budget.Budget, s stretch) finding {
 	if b.Subject == budget.OOMKills {
 		what = [2]string{"kill for want of memory", "kills for want of memory"}
 	}
+	f.figure = countOf(what[1], n, b.Count)
 	f.measured = plural(n, what[0], what[1])
 	switch {
 	case n > b.Count:
@@ -135,18 +136,24 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 	switch b.Subject {
 	case budget.Canaries:
 		f.measured = fmt.Sprintf("%s of %s planted strings were read", count(found), count(planted))
+		f.figure = countOf("strings", found, b.Count)
 		f.firm, lacking = found > b.Count, planted == 0
 	case budget.PlaintextFlows:
 		f.measured = fmt.Sprintf("%s of %s flows in plaintext", count(plain), count(total))
+		f.figure = countOf("flows", plain, b.Count)
 		f.firm = plain > b.Count
 	default:
 		f.measured = fmt.Sprintf("%s of %s flows encrypted", count(total-plain-untold), count(total))
+		f.figure = reached(total-plain-untold, total, b.Ratio)
 		if total > 0 && !reaches(total-plain, total, b.Ratio) {
 			f.verdict = results.Fail
 		}
 	}
 	if f.firm {
 		f.verdict = results.Fail
+	}
+	if lacking {
+		f.figure = nil // of nothing
 	}
 	if f.verdict == results.Fail {
 		return f
@@ -198,6 +205,7 @@ func (e *evaluation) vaultSealed(b budget.Budget, s stretch) finding {
 	}
 	f.evidence = firstOf(f.evidence, 10)
 	f.measured = fmt.Sprintf("%s sealed or silent of %s", seconds(time.Duration(shut)), seconds(time.Duration(max(to-from, 0))))
+	f.figure = lasted(time.Duration(shut), b.Duration)
 	switch {
 	case !b.Op.Holds(float64(shut), float64(b.Duration)):
 		f.verdict, f.firm = results.Fail, true

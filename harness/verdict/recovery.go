@@ -112,7 +112,7 @@ func (e *evaluation) recovery(b budget.Budget, i int) finding {
 		f := judgeRecovery(b, instant, got)
 		worst.evidence = append(worst.evidence, fmt.Sprintf("after %s at %s: %s", b.Mark.Mark, at(instant), f.measured))
 		if worse := worst.verdict.Worse(f.verdict); worse != worst.verdict || got.took > slowest {
-			worst.measured, worst.verdict, slowest = f.measured, worse, max(got.took, slowest)
+			worst.measured, worst.figure, worst.verdict, slowest = f.measured, f.figure, worse, max(got.took, slowest)
 		}
 	}
 	worst.evidence = firstOf(worst.evidence, 10)
@@ -124,6 +124,9 @@ func judgeRecovery(b budget.Budget, instant int64, got recovered) finding {
 	f := finding{verdict: results.Pass, measured: "no request failed"}
 	if got.failed > 0 {
 		f.measured = fmt.Sprintf("requests failed until %.1f s after it, %s of them", got.took.Seconds(), count(got.failed))
+	}
+	if f.figure = lasted(got.took, b.Duration); got.open && got.took <= b.Duration {
+		f.figure = nil // how long it takes is not known yet
 	}
 	switch {
 	case got.took > b.Duration:

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -79,7 +80,7 @@ func (s *selection) addCalls(r *results.Request, way *journey) {
 		return
 	}
 	for i := range way.calls {
-		if call := &way.calls[i]; call.Depth > 0 && call.matches(s.filter) == yes {
+		if call := &way.calls[i]; call.Depth > 0 && matches(call, s.filter) == yes {
 			s.cell.addCall(r, call)
 		}
 	}
@@ -120,16 +121,12 @@ const (
 	yes
 )
 
-// call is one hop of a request's way, and what came of it.
-type call struct {
-	hops.Hop
-	failed bool
-	class  string
-}
+// failedCall tells whether a hop's call failed. A business answer is none.
+func failedCall(h *hops.Hop) bool { return h.Code != codes.OK && !traffic.IsBusinessCode(h.Code) }
 
 // matches holds a hop against the filter's conditions on hops. What an answer
 // did not tell may be anything.
-func (c *call) matches(filter []budget.Condition) belongs {
+func matches(c *hops.Hop, filter []budget.Condition) belongs {
 	result := yes
 	for _, condition := range filter {
 		value, known := "", true
@@ -157,56 +154,50 @@ func (c *call) matches(filter []budget.Condition) belongs {
 
 // journey is the way of one request through the shop.
 type journey struct {
-	calls []call
+	calls []hops.Hop
 	told  bool // all of it is known
 }
 
-// journeys reads the ways of requests; routes know which service answers them.
-type journeys struct {
-	edge map[string]string
-	last journey
-}
+// edges are the services that answer at the edge, by route.
+type edges map[string]string
 
-func newJourneys() *journeys {
-	t := &journeys{edge: map[string]string{}}
+func newEdges() edges {
+	all := edges{}
 	for _, r := range scenarios.Routes() {
-		t.edge[r.Name] = r.Service
+		all[r.Name] = r.Service
 	}
-	return t
+	return all
 }
 
-// tell reads a request's way. It is valid until the next call.
-func (t *journeys) tell(r *results.Request) *journey {
-	w := &t.last
-	w.calls, w.told = w.calls[:0], false
-	edge := t.edge[r.Route]
-	if r.Hops != "" {
-		if all, err := hops.Parse(edge, r.Hops); err == nil {
-			w.told = true
-			for _, h := range all {
-				w.told = w.told && h.Untold == 0
-				w.calls = append(w.calls, callOf(h))
-			}
-			return w
-		}
+// readWay reads the way that a request tells, nil when it tells none. It may be
+// called by several at once.
+func (e edges) readWay(r *results.Request) []hops.Hop {
+	if r.Hops == "" {
+		return nil
+	}
+	all, err := hops.Parse(e[r.Route], r.Hops)
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
+// journeyOf returns a request's way as told or, when it told none, what is
+// known of it.
+func journeyOf(r *results.Request, told []hops.Hop) journey {
+	if told != nil {
+		return journey{calls: told, told: !slices.ContainsFunc(told, func(h hops.Hop) bool { return h.Untold > 0 })}
 	}
 	// Only where it failed is known, if that.
-	w.calls = append(w.calls, call{Hop: hops.Hop{Service: edge}})
+	edge := edgeService(r.Route)
+	w := journey{calls: []hops.Hop{{Service: edge}}}
 	for i, service := range strings.Split(r.Hop, ">") {
 		if service == "" || i == 0 && service == edge {
 			continue
 		}
-		w.calls = append(w.calls, call{Hop: hops.Hop{Service: service, Caller: w.calls[len(w.calls)-1].Service, Depth: i}})
+		w.calls = append(w.calls, hops.Hop{Service: service, Caller: w.calls[len(w.calls)-1].Service, Depth: i})
 	}
 	return w
-}
-
-func callOf(h hops.Hop) call {
-	c := call{Hop: h}
-	if h.Code != codes.OK && !traffic.IsBusinessCode(h.Code) {
-		c.failed, c.class = true, "grpc-"+traffic.CodeName(h.Code)
-	}
-	return c
 }
 
 // any tells whether one hop of the way is what the filter chooses.
@@ -216,7 +207,7 @@ func (w *journey) any(filter []budget.Condition) belongs {
 		best = maybe
 	}
 	for i := range w.calls {
-		best = max(best, w.calls[i].matches(filter))
+		best = max(best, matches(&w.calls[i], filter))
 	}
 	return best
 }

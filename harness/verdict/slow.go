@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
 )
@@ -36,15 +37,15 @@ const (
 
 // slow decides why a served request took longer than its budget. It blames what
 // the request's own way shows; without a way there is nothing to say.
-func (a *attribution) slow(r *results.Request) blame {
+func (a *attribution) slow(r *results.Request, told []hops.Hop) blame {
 	if lag := r.Lag(); lag > 0 && float64(lag) >= mostly*float64(r.Latency()) {
 		b := blame{kind: causeSender, cause: "the sender sent late"}
 		b.remedied(causeSender)
 		return b
 	}
-	where, told := longestStay(r)
-	if !told || where.share < mostly {
-		return a.during(r, blame{kind: causeUnknown, cause: "unknown: slow at no one place of its way", services: wayOf(r).services()})
+	where, known := longestStay(r, told)
+	if !known || where.share < mostly {
+		return a.during(r, blame{kind: causeUnknown, cause: "unknown: slow at no one place of its way", services: wayOf(r, told).services()})
 	}
 	b := blame{kind: causeUnknown, services: []string{where.service}, near: []string{fmt.Sprintf("%s of %s %s",
 		where.took.Round(time.Millisecond), time.Duration(r.Done-r.Sent).Round(time.Millisecond), where.words())}}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
 )
@@ -23,7 +24,7 @@ type tally struct {
 	timeline *timeline
 
 	chosen [][]*selection // by budget, where it is not about whole phases
-	ways   *journeys      // nil where no budget needs it
+	onHops bool           // some budget needs the ways
 }
 
 type phaseTally struct {
@@ -68,7 +69,7 @@ func newTally(run results.Run, budgets []budget.Budget, marks marks) *tally {
 	for i, b := range budgets {
 		t.chosen[i] = choose(run, b, marks)
 		if len(t.chosen[i]) > 0 && b.OnHops() {
-			t.ways = newJourneys()
+			t.onHops = true
 		}
 	}
 	return t
@@ -133,11 +134,12 @@ func (t *tally) route(name string) *routeTally {
 	return r
 }
 
-func (t *tally) add(r *results.Request) {
+// add takes a request with its way, nil when it told none.
+func (t *tally) add(r *results.Request, told []hops.Hop) {
 	t.total.Total++
 	late := r.Outcome != results.Undispatched && r.Lag() > int64(t.run.Traffic.MaxLate)
 	t.phaseOf(r.Phase).add(r, late)
-	t.addToChosen(r, late)
+	t.addToChosen(r, told, late)
 	if r.Outcome == results.Undispatched {
 		t.total.Undispatched++
 		return
@@ -162,14 +164,14 @@ func (t *tally) add(r *results.Request) {
 	}
 }
 
-func (t *tally) addToChosen(r *results.Request, late bool) {
-	var way *journey
-	if t.ways != nil {
-		way = t.ways.tell(r)
+func (t *tally) addToChosen(r *results.Request, told []hops.Hop, late bool) {
+	var way journey
+	if t.onHops {
+		way = journeyOf(r, told)
 	}
 	for _, selections := range t.chosen {
 		for _, s := range selections {
-			s.add(r, way, late)
+			s.add(r, &way, late)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
 )
@@ -39,9 +40,9 @@ func Evaluate(f *results.Folder) (results.Verdict, error) {
 	e := &evaluation{run: run, budgets: budgets, probes: probes, events: events, marks: newMarks(events)}
 	e.tally = newTally(run, budgets, e.marks)
 	e.causes = newAttribution(run, budgets, events, probes)
-	requestsRead, err := f.EachRequest(func(r results.Request) error {
-		e.tally.add(&r)
-		e.causes.add(&r)
+	requestsRead, err := results.EachPrepared(f, newEdges().readWay, func(r *results.Request, told []hops.Hop) error {
+		e.tally.add(r, told)
+		e.causes.add(r, told)
 		return nil
 	})
 	if err != nil {

@@ -21,7 +21,7 @@ type way struct {
 
 // wayOf reads where a request failed: from the deepest call of its hops that
 // failed, else from its hop, else it is the route's own service.
-func wayOf(r *results.Request) way {
+func wayOf(r *results.Request, told []hops.Hop) way {
 	names := strings.Split(r.Hop, ">")
 	w := way{callee: names[len(names)-1]}
 	if n := len(names); n > 1 {
@@ -30,8 +30,8 @@ func wayOf(r *results.Request) way {
 	if r.Hop == "" {
 		w.callee = edgeService(r.Route)
 	}
-	if told, ok := failedHop(edgeService(r.Route), r.Hops); ok && (w.caller == "" || told.caller == w.caller && told.callee == w.callee) {
-		w = told
+	if failed, ok := failedHop(told); ok && (w.caller == "" || failed.caller == w.caller && failed.callee == w.callee) {
+		w = failed
 	}
 	// The pod that a failure names is whichever side's name it begins with.
 	switch {
@@ -45,14 +45,7 @@ func wayOf(r *results.Request) way {
 }
 
 // failedHop returns the call farthest from the edge that failed.
-func failedHop(edge, line string) (way, bool) {
-	if line == "" {
-		return way{}, false
-	}
-	all, err := hops.Parse(edge, line)
-	if err != nil {
-		return way{}, false
-	}
+func failedHop(all []hops.Hop) (way, bool) {
 	worst := -1
 	for i, h := range all {
 		if h.Code != codes.OK && (worst < 0 || h.Depth >= all[worst].Depth) {
@@ -100,12 +93,8 @@ type stay struct {
 // longestStay finds the service, or the stretch between two, that took most of
 // a request. A service's own time is what its calls do not cover; calls that
 // ran side by side are counted once.
-func longestStay(r *results.Request) (stay, bool) {
-	if r.Hops == "" {
-		return stay{}, false
-	}
-	all, err := hops.Parse(edgeService(r.Route), r.Hops)
-	if err != nil {
+func longestStay(r *results.Request, all []hops.Hop) (stay, bool) {
+	if len(all) == 0 {
 		return stay{}, false
 	}
 	whole := time.Duration(r.Done - r.Sent)

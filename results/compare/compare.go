@@ -125,7 +125,7 @@ func change(before, after Side, b, a results.BudgetVerdict) Change {
 	switch {
 	case b.Figure == nil || a.Figure == nil || b.Figure.Unit != a.Figure.Unit:
 		c.Move, c.Why = byVerdict(b.Verdict, a.Verdict)
-	case b.Figure.Unit == "requests" || b.Figure.Unit == "ratio" && onRequests(before, b) && onRequests(after, a):
+	case b.Figure.Unit == "requests" && !b.Figure.AtLeast || b.Figure.Unit == "ratio" && onRequests(before, b) && onRequests(after, a):
 		c.Move, c.Why = byFailures(phaseOf(before.Verdict, b.Phase), phaseOf(after.Verdict, a.Phase))
 	default:
 		c.Move, c.Why = byInterval(*b.Figure, *a.Figure)
@@ -133,10 +133,10 @@ func change(before, after Side, b, a results.BudgetVerdict) Change {
 	return c
 }
 
-// onRequests tells whether a share is of the phase's requests: those carry
-// their own lower bound.
+// onRequests tells whether a share is the availability of a phase: its figure is
+// bounded from below alone.
 func onRequests(s Side, b results.BudgetVerdict) bool {
-	return b.Phase != "" && b.Figure.Low != nil && phaseOf(s.Verdict, b.Phase).Requests > 0
+	return b.Phase != "" && b.Figure.Low != nil && b.Figure.High == nil && phaseOf(s.Verdict, b.Phase).Requests > 0
 }
 
 // byVerdict compares what has no number.

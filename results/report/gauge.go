@@ -109,6 +109,8 @@ func inUnit(v float64, unit string) string {
 		return strings.TrimSuffix(fmt.Sprintf("%.2f", v), ".00") + " ms"
 	case "s":
 		return fmt.Sprintf("%.3g s", v)
+	case "": // of a query, whose unit nobody knows
+		return fmt.Sprintf("%.4g", v)
 	}
 	if v == math.Trunc(v) && math.Abs(v) < 1e15 {
 		return count(int64(v)) + " " + unit
