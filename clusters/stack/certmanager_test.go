@@ -28,7 +28,7 @@ func TestCertManagerIsReadyWhenItsWebhookTakesAnIssuer(t *testing.T) {
 	b.cluster.dryRun = func(string, object) (object, error) {
 		return nil, errors.New("x509: certificate signed by unknown authority")
 	}
-	b.Env.patience = 100 * time.Millisecond
+	b.Env.patience = 2 * time.Second
 	c := reported{Component: certManager{}}
 	require.ErrorContains(t, c.Ready(t.Context(), b.Env), "mutating webhook webhook.cert-manager.io has no CA yet")
 	b.cluster.put(webhookConfiguration("MutatingWebhookConfiguration", "mutatingwebhookconfigurations", "Q0E="))

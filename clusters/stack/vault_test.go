@@ -87,7 +87,7 @@ func TestVaultLeftHalfSetUpIsTakenAwayAndBegunAnew(t *testing.T) {
 func TestVaultIsReadyWhenItLetsMeshsimIn(t *testing.T) {
 	b := newBench(t)
 	b.cluster.put(workloadReady("StatefulSet", NamespaceVault, "vault"))
-	b.Env.patience = 50 * time.Millisecond
+	b.Env.patience = 2 * time.Second
 	err := reported{Component: vault{}}.Ready(t.Context(), b.Env)
 	require.ErrorContains(t, err, "log in to Vault")
 	require.ErrorContains(t, err, "403: permission denied")
@@ -100,7 +100,7 @@ func TestVaultIsReadyWhenItLetsMeshsimIn(t *testing.T) {
 func TestVaultOfAnotherCAIsNotSpokenTo(t *testing.T) {
 	b := newBench(t)
 	b.cluster.put("/api/v1/namespaces/vault/secrets/"+vaultTLSSecret, newFakeVault(t).secret())
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := TrustAnchor(ctx, b.Env)
 	require.ErrorContains(t, err, "certificate signed by unknown authority")

@@ -76,7 +76,7 @@ type chartHover struct{ X, Width, Text string }
 
 const (
 	chartWidth     = 1000
-	chartLeft      = 58
+	chartLeft      = 76
 	chartRight     = 984
 	latencyTop     = 34
 	latencyBottom  = 214

@@ -73,8 +73,8 @@ func TestPhasesAreShadedAlsoWhenTheLastNeverEnded(t *testing.T) {
 		}
 	})
 	require.Len(t, c.Phases, 2)
-	require.Equal(t, "521", c.Phases[1].X)
-	require.Equal(t, "463", c.Phases[1].Width)
+	require.Equal(t, "530", c.Phases[1].X)
+	require.Equal(t, "454", c.Phases[1].Width)
 	require.Equal(t, "phase b, 0:50 to 1:40", c.Phases[1].TitleText)
 }
 
