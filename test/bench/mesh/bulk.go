@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
 
@@ -42,7 +43,7 @@ func transfer(ctx context.Context, paths []path, on, turn time.Duration) ([]bulk
 			}
 			for i, p := range paths {
 				if took[i] > 0 {
-					all = append(all, bulkFigures{proto, body, p.name, inMiB(int64(moved[i])) / took[i].Seconds()})
+					all = append(all, bulkFigures{proto, body, p.name, sheet.MiB(int64(moved[i])) / took[i].Seconds()})
 				}
 			}
 		}

@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime/pprof"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,6 +21,7 @@ import (
 
 	"meshsim.dev/meshsim/fakemesh/proxy"
 	"meshsim.dev/meshsim/fakemesh/proxy/process"
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
@@ -85,7 +83,7 @@ func runApp(ctx context.Context, t task) error {
 
 func runProxies(ctx context.Context, t task) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	stop, err := profile(t.Profile)
+	stop, err := sheet.Profile(t.Profile)
 	if err != nil {
 		return err
 	}
@@ -103,28 +101,6 @@ func runProxies(ctx context.Context, t task) error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, stop())...)
-}
-
-// profile records where CPU and memory go until stop is called.
-func profile(prefix string) (stop func() error, err error) {
-	if prefix == "" {
-		return func() error { return nil }, nil
-	}
-	cpu, err := os.Create(prefix + ".cpu.pprof")
-	if err != nil {
-		return nil, fmt.Errorf("profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(cpu); err != nil {
-		return nil, errors.Join(fmt.Errorf("profile: %w", err), cpu.Close())
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		allocs, err := os.Create(prefix + ".allocs.pprof")
-		if err != nil {
-			return errors.Join(fmt.Errorf("profile: %w", err), cpu.Close())
-		}
-		return errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close(), cpu.Close())
-	}, nil
 }
 
 // program is a running child, or another program with its own children.
@@ -208,41 +184,10 @@ func (p *program) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
-// memory is what a process has resident, what of that are pages of files, and
-// the most it ever had, in bytes.
-type memory struct{ now, file, peak int64 }
-
-func (p *program) memory() (memory, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (p *program) memory() (sheet.Memory, error) {
+	m, err := sheet.MemoryOf(strconv.Itoa(p.cmd.Process.Pid))
 	if err != nil {
-		return memory{}, fmt.Errorf("read the memory of %s: %w", p.name, err)
-	}
-	m, err := parseStatus(string(text))
-	if err != nil {
-		return memory{}, fmt.Errorf("read the memory of %s: %w", p.name, err)
-	}
-	return m, nil
-}
-
-// parseStatus reads /proc/<pid>/status.
-func parseStatus(text string) (memory, error) {
-	var m memory
-	into := map[string]*int64{"VmRSS": &m.now, "RssFile": &m.file, "VmHWM": &m.peak}
-	for line := range strings.Lines(text) {
-		name, rest, _ := strings.Cut(line, ":")
-		v := into[name]
-		if v == nil {
-			continue
-		}
-		kb, err := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 40)
-		if err != nil {
-			return memory{}, fmt.Errorf("%s: %w", name, err)
-		}
-		*v = int64(kb << 10)
-		delete(into, name)
-	}
-	if len(into) > 0 {
-		return memory{}, fmt.Errorf("lacks %s", strings.Join(slices.Sorted(maps.Keys(into)), ", "))
+		return m, fmt.Errorf("read the memory of %s: %w", p.name, err)
 	}
 	return m, nil
 }

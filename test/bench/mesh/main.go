@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
 
@@ -36,25 +37,9 @@ type options struct {
 	log       *slog.Logger
 }
 
-// Exit codes.
-const (
-	codeFailed = 1
-	codeUsage  = 2
-)
-
 func run(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) int {
-	err := dispatch(ctx, args, env, stdout, stderr)
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.As(err, new(usageError)):
-		return codeUsage
-	}
-	fmt.Fprintln(stderr, "mesh:", err)
-	return codeFailed
+	return sheet.Code("mesh", dispatch(ctx, args, env, stdout, stderr), stderr)
 }
-
-type usageError struct{ error }
 
 func dispatch(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) error {
 	if role := env(envRole); role != "" {
@@ -70,12 +55,12 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdou
 	flags.StringVar(&o.profiles, "profile", "", "write pprof profiles of the two proxies to this `folder`")
 	flags.StringVar(&o.nginxRoot, "nginx-root", "", "`folder` that Debian's nginx was unpacked to, when it is not installed")
 	if err := flags.Parse(args); err != nil {
-		return usageError{err}
+		return sheet.Usage(err)
 	}
 	if flags.NArg() > 0 {
 		err := fmt.Errorf("unexpected argument %q", flags.Arg(0))
 		fmt.Fprintln(stderr, "mesh:", err)
-		return usageError{err}
+		return sheet.Usage(err)
 	}
 	if o.quick {
 		o.plan = quickPlan()
@@ -83,7 +68,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdou
 	if *only != "" {
 		if err := o.plan.keep(*only); err != nil {
 			fmt.Fprintln(stderr, "mesh:", err)
-			return usageError{err}
+			return sheet.Usage(err)
 		}
 	}
 	r, err := bench(ctx, o)
@@ -96,7 +81,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdou
 	if o.json == "" {
 		return nil
 	}
-	return r.writeJSON(o.json)
+	return sheet.WriteJSON(o.json, r)
 }
 
 // plan is what is measured, and for how long.
@@ -174,7 +159,7 @@ func bench(ctx context.Context, o options) (r *report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	r = &report{Host: thisHost(w.nginx != nil), Begun: begin, Quick: o.quick}
+	r = &report{Host: host{sheet.ThisHost(), w.nginx != nil}, Begun: begin, Quick: o.quick}
 	if o.plan.crowd > 0 {
 		// First, so that it is what endpoints cost, not what the loads below leave.
 		o.log.Info("measuring memory", "endpoints", crowdSize)

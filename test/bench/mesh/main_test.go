@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
 
@@ -93,12 +94,12 @@ func TestWrongUseIsToldApart(t *testing.T) {
 	none := func(string) string { return "" }
 	for _, args := range [][]string{{"-no-such-flag"}, {"extra"}} {
 		var stderr bytes.Buffer
-		require.Equal(t, codeUsage, run(t.Context(), args, none, &stderr, &stderr))
+		require.Equal(t, sheet.CodeUsage, run(t.Context(), args, none, &stderr, &stderr))
 		require.NotEmpty(t, stderr.String())
 	}
 	var stderr bytes.Buffer
 	role := func(name string) string { return map[string]string{envRole: "cook", envTask: "{}"}[name] }
-	require.Equal(t, codeFailed, run(t.Context(), nil, role, &stderr, &stderr))
+	require.Equal(t, sheet.CodeFailed, run(t.Context(), nil, role, &stderr, &stderr))
 	require.Contains(t, stderr.String(), "no such role: cook")
 }
 

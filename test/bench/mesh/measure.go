@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
 
@@ -207,11 +208,11 @@ func crowded(ctx context.Context, w *world, rate float64, on time.Duration) (cro
 	return f, f.err
 }
 
-func (r *residence) note(m memory) {
-	if m.now > r.Bytes {
-		r.Bytes, r.File = m.now, m.file
+func (r *residence) note(m sheet.Memory) {
+	if m.Now > r.Bytes {
+		r.Bytes, r.File = m.Now, m.File
 	}
-	r.Peak = m.peak
+	r.Peak = m.Peak
 }
 
 // watchMemory looks four times a second until stop is called; then the most
@@ -224,7 +225,7 @@ func watchMemory(ctx context.Context, w *world) (<-chan crowdFigures, context.Ca
 		tick := time.NewTicker(250 * time.Millisecond)
 		defer tick.Stop()
 		for f.err == nil {
-			var front, back memory
+			var front, back sheet.Memory
 			var errF, errB error
 			front, errF = w.front.memory()
 			back, errB = w.back.memory()

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"slices"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"meshsim.dev/meshsim/test/bench/sheet"
 	"meshsim.dev/meshsim/test/loopmesh/echo"
 )
 
@@ -26,14 +22,12 @@ type report struct {
 	Handshakes []handshakes  `json:"handshakes"`
 	Bulk       []bulkFigures `json:"bodies"`
 	Crowd      crowdFigures  `json:"memory"`
-	Goals      []goal        `json:"goals"`
+	Goals      sheet.Goals   `json:"goals"`
 }
 
 type host struct {
-	Cores  int    `json:"cores"`
-	Kernel string `json:"kernel"`
-	Go     string `json:"go"`
-	Nginx  bool   `json:"nginx"` // was there to be measured
+	sheet.Host
+	Nginx bool `json:"nginx"` // was there to be measured
 }
 
 // figures are one path's in one cell. Times are from the scheduled instant.
@@ -125,13 +119,6 @@ type residence struct {
 	Peak  int64 `json:"peak"`  // the most of the whole run
 }
 
-// goal is one of those the mesh was built to.
-type goal struct {
-	Goal     string `json:"goal"`
-	Measured string `json:"measured"`
-	Met      bool   `json:"met"`
-}
-
 // The goals, per pair of proxies and per proxy.
 const (
 	goalRate      = 200  // requests a second at which added latency counts
@@ -148,40 +135,27 @@ func (r *report) judge() {
 		if a.Path != pathMesh || a.Rate != goalRate {
 			continue
 		}
-		r.Goals = append(r.Goals,
-			goal{fmt.Sprintf("%s at %d/s: added p50 at most 0.5 ms", a.Protocol, goalRate), micros(a.P50), a.P50 <= goalP50},
-			goal{fmt.Sprintf("%s at %d/s: added p99 at most 3 ms", a.Protocol, goalRate), micros(a.P99), a.P99 <= goalP99})
+		at := fmt.Sprintf("%s at %d/s: added ", a.Protocol, goalRate)
+		r.Goals.Add(a.P50 <= goalP50, at+"p50 at most 0.5 ms", "%s", micros(a.P50))
+		r.Goals.Add(a.P99 <= goalP99, at+"p99 at most 3 ms", "%s", micros(a.P99))
 	}
 	for _, f := range r.Cells {
 		if f.Path == pathMesh && f.Rate == goalHeld {
-			r.Goals = append(r.Goals, goal{
-				fmt.Sprintf("%s at %d/s without an error", f.Protocol, goalHeld),
-				fmt.Sprintf("%d of %d failed", f.Failed, f.Requests), f.Failed == 0 && f.Requests > 0,
-			})
+			r.Goals.Add(f.Failed == 0 && f.Requests > 0, fmt.Sprintf("%s at %d/s without an error", f.Protocol, goalHeld),
+				"%d of %d failed", f.Failed, f.Requests)
 		}
 	}
 	if r.Crowd.Requests > 0 {
-		r.Goals = append(r.Goals,
-			resident(fmt.Sprintf("client's proxy with %d endpoints", r.Crowd.Endpoints), r.Crowd.Front.Bytes),
-			resident(fmt.Sprintf("server's proxy with %d clients", r.Crowd.Endpoints), r.Crowd.Back.Bytes))
+		r.resident(fmt.Sprintf("client's proxy with %d endpoints", r.Crowd.Endpoints), r.Crowd.Front.Bytes)
+		r.resident(fmt.Sprintf("server's proxy with %d clients", r.Crowd.Endpoints), r.Crowd.Back.Bytes)
 	}
 }
 
-func resident(who string, bytes int64) goal {
-	return goal{who + ": at most 25 MiB resident", fmt.Sprintf("%.1f MiB", inMiB(bytes)), bytes > 0 && bytes <= goalResident}
+func (r *report) resident(who string, bytes int64) {
+	r.Goals.Add(bytes > 0 && bytes <= goalResident, who+": at most 25 MiB resident", "%.1f MiB", sheet.MiB(bytes))
 }
 
 func micros(us int64) string { return fmt.Sprintf("%.2f ms", float64(us)/microsPerMsec) }
-
-// thisHost says where it was measured.
-func thisHost(nginx bool) host {
-	h := host{Cores: runtime.NumCPU(), Go: runtime.Version(), Nginx: nginx}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		h.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	return h
-}
 
 // writeTables writes the report for people.
 func (r *report) writeTables(out io.Writer) error {
@@ -228,36 +202,17 @@ func (r *report) writeTables(out io.Writer) error {
 			who string
 			residence
 		}{{"client's proxy, %d endpoints", c.Front}, {"server's proxy, %d clients", c.Back}} {
-			fmt.Fprintf(w, m.who+"\t%.1f\t%.1f\t%.1f\t\n", c.Endpoints, inMiB(m.Bytes), inMiB(m.File), inMiB(m.Peak))
+			fmt.Fprintf(w, m.who+"\t%.1f\t%.1f\t%.1f\t\n", c.Endpoints, sheet.MiB(m.Bytes), sheet.MiB(m.File), sheet.MiB(m.Peak))
 		}
 	}
 	fmt.Fprintln(w)
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, g := range r.Goals {
-		verdict := "missed"
-		if g.Met {
-			verdict = "met"
-		}
-		fmt.Fprintf(out, "%-7s %s: %s\n", verdict, g.Goal, g.Measured)
-	}
+	r.Goals.Write(out)
 	return nil
 }
-
-func inMiB(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 func inMs(us int64) string { return fmt.Sprintf("%.2f", float64(us)/microsPerMsec) }
 
 func signed(us int64) string { return fmt.Sprintf("%+.2f", float64(us)/microsPerMsec) }
-
-func (r *report) writeJSON(file string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
-}

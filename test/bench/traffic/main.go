@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 func main() {
@@ -25,25 +27,9 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// Exit codes.
-const (
-	codeFailed = 1
-	codeUsage  = 2
-)
-
 func run(ctx context.Context, args []string, env func(string) string, stdin io.Reader, stdout, stderr io.Writer) int {
-	err := dispatch(ctx, args, env, stdin, stdout, stderr)
-	switch {
-	case err == nil || errors.Is(err, flag.ErrHelp):
-		return 0
-	case errors.As(err, new(usageError)):
-		return codeUsage
-	}
-	fmt.Fprintln(stderr, "traffic:", err)
-	return codeFailed
+	return sheet.Code("traffic", dispatch(ctx, args, env, stdin, stdout, stderr), stderr)
 }
-
-type usageError struct{ error }
 
 // options are what the flags say.
 type options struct {
@@ -71,7 +57,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	flags.StringVar(&o.profiles, "profile", "", "write pprof profiles of the senders to this `folder`")
 	only := flags.String("only", "", "measure only these `parts`, with commas: "+strings.Join(partNames(), ", "))
 	if err := flags.Parse(args); err != nil {
-		return usageError{err}
+		return sheet.Usage(err)
 	}
 	if o.quick {
 		o.plan = quickPlan()
@@ -82,7 +68,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "traffic:", err)
-		return usageError{err}
+		return sheet.Usage(err)
 	}
 	r, err := bench(ctx, o)
 	if err != nil {
@@ -94,7 +80,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	if o.json == "" {
 		return nil
 	}
-	return r.writeJSON(o.json)
+	return sheet.WriteJSON(o.json, r)
 }
 
 // plan is what is measured, and for how long.
@@ -160,7 +146,7 @@ func bench(ctx context.Context, o options) (r *report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	r = &report{Host: thisHost(), Begun: begin, Quick: o.quick}
+	r = &report{Host: sheet.ThisHost(), Begun: begin, Quick: o.quick}
 	for _, part := range []struct {
 		name string
 		do   func(context.Context, *world, *report) error

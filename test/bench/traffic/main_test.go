@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 // A child of the bench is this program again, which under test is the test.
@@ -51,12 +53,12 @@ func TestAQuickRunSaysWhatItFound(t *testing.T) {
 func TestWhatCannotBeMeasuredIsRefused(t *testing.T) {
 	for _, args := range [][]string{{"-only", "luck"}, {"extra"}, {"-no-such-flag"}} {
 		var stdout, stderr bytes.Buffer
-		require.Equal(t, codeUsage, run(t.Context(), args, func(string) string { return "" }, nil, &stdout, &stderr), args)
+		require.Equal(t, sheet.CodeUsage, run(t.Context(), args, func(string) string { return "" }, nil, &stdout, &stderr), args)
 		require.NotEmpty(t, stderr.String())
 	}
 	var stdout, stderr bytes.Buffer
 	role := func(name string) string { return map[string]string{envRole: "juggler"}[name] }
-	require.Equal(t, codeFailed, run(t.Context(), nil, role, strings.NewReader(""), &stdout, &stderr))
+	require.Equal(t, sheet.CodeFailed, run(t.Context(), nil, role, strings.NewReader(""), &stdout, &stderr))
 }
 
 func TestTheReportsOfOtherProgramsAreRead(t *testing.T) {

@@ -1,20 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"runtime"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 // report is all that one run found; its JSON is what -json writes.
 type report struct {
-	Host   host           `json:"host"`
+	Host   sheet.Host     `json:"host"`
 	Begun  time.Time      `json:"begun"`
 	Took   string         `json:"took"`
 	Quick  bool           `json:"quick"` // too short to conclude from
@@ -22,13 +19,7 @@ type report struct {
 	Rivals []*rival       `json:"rivals,omitempty"`
 	Memory []memory       `json:"memory,omitempty"`
 	Import *importFigures `json:"import,omitempty"`
-	Goals  []goal         `json:"goals"`
-}
-
-type host struct {
-	Cores  int    `json:"cores"`
-	Kernel string `json:"kernel"`
-	Go     string `json:"go"`
+	Goals  sheet.Goals    `json:"goals"`
 }
 
 // lag is how late requests left at one rate.
@@ -92,13 +83,6 @@ type importFigures struct {
 
 func (i importFigures) perSecond() float64 { return float64(i.Lines) / max(i.Took.Seconds(), 1e-9) }
 
-// goal is one of those the sender was built to.
-type goal struct {
-	Goal     string `json:"goal"`
-	Measured string `json:"measured"`
-	Met      bool   `json:"met"`
-}
-
 // The goals.
 const (
 	goalRate       = 1000 // requests a second at which lag counts
@@ -115,7 +99,7 @@ const (
 func (r *report) judge() {
 	for _, l := range r.Lags {
 		if l.Rate == goalRate && !l.Highest {
-			r.goal(l.LagP99 <= goalLag && l.Held, fmt.Sprintf("%s at %d/s: lag p99 at most 1 ms", l.Protocol, goalRate), "%s ms", inMs(l.LagP99))
+			r.Goals.Add(l.LagP99 <= goalLag && l.Held, fmt.Sprintf("%s at %d/s: lag p99 at most 1 ms", l.Protocol, goalRate), "%s ms", inMs(l.LagP99))
 		}
 	}
 	for _, pair := range [][2]string{{ourHTTP, vegetas}, {ourGRPC, ghzs}} {
@@ -124,34 +108,20 @@ func (r *report) judge() {
 			continue
 		}
 		share := own.perCPU() / other.perCPU()
-		r.goal(share >= goalShare, fmt.Sprintf("requests per CPU-second at least %.1f × %s's", goalShare, other.Name),
+		r.Goals.Add(share >= goalShare, fmt.Sprintf("requests per CPU-second at least %.1f × %s's", goalShare, other.Name),
 			"%.2f × (%.0f and %.0f)", share, own.perCPU(), other.perCPU())
 	}
 	if n := len(r.Memory); n > 0 {
 		m := r.Memory[n-1]
-		r.goal(m.Results >= goalResults && m.Resident <= goalResident, fmt.Sprintf("%d results: at most 150 MiB resident", goalResults),
-			"%.1f MiB after %d", inMiB(m.Resident), m.Results)
+		r.Goals.Add(m.Results >= goalResults && m.Resident <= goalResident, fmt.Sprintf("%d results: at most 150 MiB resident", goalResults),
+			"%.1f MiB after %d", sheet.MiB(m.Resident), m.Results)
 	}
 	if i := r.Import; i != nil {
-		r.goal(i.Lines >= goalLines && i.perSecond() >= goalLineRate, fmt.Sprintf("%d lines imported, at least %d a second", goalLines, goalLineRate),
+		r.Goals.Add(i.Lines >= goalLines && i.perSecond() >= goalLineRate, fmt.Sprintf("%d lines imported, at least %d a second", goalLines, goalLineRate),
 			"%.0f a second, %d lines", i.perSecond(), i.Lines)
-		r.goal(i.Lines >= goalLines && i.Resident <= goalImportSize, fmt.Sprintf("%d lines imported: at most 64 MiB resident", goalLines),
-			"%.1f MiB", inMiB(i.Resident))
+		r.Goals.Add(i.Lines >= goalLines && i.Resident <= goalImportSize, fmt.Sprintf("%d lines imported: at most 64 MiB resident", goalLines),
+			"%.1f MiB", sheet.MiB(i.Resident))
 	}
-}
-
-func (r *report) goal(met bool, what, format string, args ...any) {
-	r.Goals = append(r.Goals, goal{what, fmt.Sprintf(format, args...), met})
-}
-
-// thisHost says where it was measured.
-func thisHost() host {
-	h := host{Cores: runtime.NumCPU(), Go: runtime.Version()}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		h.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
-	return h
 }
 
 // writeTables writes the report for people.
@@ -183,38 +153,19 @@ func (r *report) writeTables(out io.Writer) error {
 		fmt.Fprintln(w, "\nresults kept\trate/s\tMiB resident\tof that the program\tCPU s\t")
 	}
 	for _, m := range r.Memory {
-		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t%.1f\t\n", m.Results, m.Rate, inMiB(m.Resident), inMiB(m.File), m.CPU)
+		fmt.Fprintf(w, "%d\t%.0f\t%.1f\t%.1f\t%.1f\t\n", m.Results, m.Rate, sheet.MiB(m.Resident), sheet.MiB(m.File), m.CPU)
 	}
 	if i := r.Import; i != nil {
 		fmt.Fprintln(w, "\nlines imported\tseconds\tlines/s\tlines/CPU-second\tMiB resident\tof that the program\tbefore a line\t")
 		fmt.Fprintf(w, "%d\t%.1f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t\n", i.Lines, i.Took.Seconds(), i.perSecond(),
-			float64(i.Lines)/max(i.CPU, 1e-9), inMiB(i.Resident), inMiB(i.File), inMiB(i.Before))
+			float64(i.Lines)/max(i.CPU, 1e-9), sheet.MiB(i.Resident), sheet.MiB(i.File), sheet.MiB(i.Before))
 	}
 	fmt.Fprintln(w)
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	for _, g := range r.Goals {
-		verdict := "missed"
-		if g.Met {
-			verdict = "met"
-		}
-		fmt.Fprintf(out, "%-7s %s: %s\n", verdict, g.Goal, g.Measured)
-	}
+	r.Goals.Write(out)
 	return nil
 }
-
-func inMiB(bytes int64) float64 { return float64(bytes) / (1 << 20) }
 
 func inMs(us int64) string { return fmt.Sprintf("%.2f", float64(us)/1000) }
-
-func (r *report) writeJSON(file string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the report: %w", err)
-	}
-	return nil
-}

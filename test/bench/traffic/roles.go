@@ -8,11 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"runtime/pprof"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +23,7 @@ import (
 	"meshsim.dev/meshsim/scenarios"
 	"meshsim.dev/meshsim/scenarios/recording"
 	"meshsim.dev/meshsim/scenarios/shape"
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 // A child is this program again, in a role that the environment names. It says
@@ -140,7 +137,7 @@ type sent struct {
 
 // send is a rehearsal's traffic, record and all.
 func send(ctx context.Context, t sending) (sent, error) {
-	stop, err := profile(t.Profile)
+	stop, err := sheet.Profile(t.Profile)
 	if err != nil {
 		return sent{}, err
 	}
@@ -262,49 +259,11 @@ type residence struct {
 	File     int64 `json:"fileBytes"`     // of that, pages of the program's file, in the end
 }
 
-// peak is this process's residence so far. What the kernel tells a parent of its
-// child has the parent's own memory in it, from before the exec.
+// peak is this process's residence so far.
 func peak() (residence, error) {
-	text, err := os.ReadFile("/proc/self/status")
+	m, err := sheet.MemoryOf("self")
 	if err != nil {
 		return residence{}, fmt.Errorf("read the memory in use: %w", err)
 	}
-	var r residence
-	into := map[string]*int64{"VmHWM": &r.Resident, "RssFile": &r.File}
-	for line := range strings.Lines(string(text)) {
-		name, rest, _ := strings.Cut(line, ":")
-		if v := into[name]; v != nil {
-			kb, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			if err != nil {
-				return residence{}, fmt.Errorf("read the memory in use: %s: %w", name, err)
-			}
-			*v = kb << 10
-		}
-	}
-	if r.Resident == 0 {
-		return residence{}, errors.New("read the memory in use: the kernel does not tell")
-	}
-	return r, nil
-}
-
-// profile records where CPU and memory go until stop is called.
-func profile(prefix string) (stop func() error, err error) {
-	if prefix == "" {
-		return func() error { return nil }, nil
-	}
-	cpu, err := os.Create(prefix + ".cpu.pprof")
-	if err != nil {
-		return nil, fmt.Errorf("profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(cpu); err != nil {
-		return nil, errors.Join(fmt.Errorf("profile: %w", err), cpu.Close())
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		allocs, err := os.Create(prefix + ".allocs.pprof")
-		if err != nil {
-			return errors.Join(fmt.Errorf("profile: %w", err), cpu.Close())
-		}
-		return errors.Join(pprof.Lookup("allocs").WriteTo(allocs, 0), allocs.Close(), cpu.Close())
-	}, nil
+	return residence{Resident: m.Peak, File: m.File}, nil
 }

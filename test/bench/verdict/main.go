@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"meshsim.dev/meshsim/harness/verdict/synthetic"
 	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 func main() {
@@ -64,12 +64,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	}
 	r.judge()
 	if o.json != "" {
-		raw, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
+		if err := sheet.WriteJSON(o.json, r); err != nil {
 			return err
-		}
-		if err := os.WriteFile(o.json, append(raw, '\n'), 0o644); err != nil {
-			return fmt.Errorf("write the figures: %w", err)
 		}
 	}
 	return r.table(out)

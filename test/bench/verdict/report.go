@@ -3,27 +3,26 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
 // report is all that one run found; its JSON is what -json writes.
 type report struct {
-	Host     host      `json:"host"`
-	Begun    time.Time `json:"begun"`
-	Requests int       `json:"requests"` // of each run, as asked for
-	Runs     []figures `json:"runs"`
-	Goals    []goal    `json:"goals"`
+	Host     host        `json:"host"`
+	Begun    time.Time   `json:"begun"`
+	Requests int         `json:"requests"` // of each run, as asked for
+	Runs     []figures   `json:"runs"`
+	Goals    sheet.Goals `json:"goals"`
 }
 
 type host struct {
-	Cores  int     `json:"cores"`
-	Kernel string  `json:"kernel"`
-	Go     string  `json:"go"`
-	Load   float64 `json:"load"` // average of the last minute, when it began
+	sheet.Host
+	Load float64 `json:"load"` // average of the last minute, when it began
 }
 
 // figures are what judging and reporting one run took.
@@ -35,13 +34,6 @@ type figures struct {
 	Seconds    float64 `json:"seconds"`
 	CPUSeconds float64 `json:"cpuSeconds"`
 	PeakBytes  int64   `json:"peakBytes"` // resident, at the most
-}
-
-// goal is one of those that judging was built to.
-type goal struct {
-	Goal     string `json:"goal"`
-	Measured string `json:"measured"`
-	Met      bool   `json:"met"`
 }
 
 // The goals, for 5 million requests on two cores.
@@ -57,9 +49,8 @@ func (r *report) judge() {
 		if !enough {
 			short = ", of too few requests"
 		}
-		r.Goals = append(r.Goals,
-			goal{f.Kind + ": at most 30 s", fmt.Sprintf("%.1f s%s", f.Seconds, short), enough && f.Seconds <= goalSeconds},
-			goal{f.Kind + ": at most 300 MiB resident", fmt.Sprintf("%.0f MiB%s", inMiB(f.PeakBytes), short), enough && f.PeakBytes <= goalPeak})
+		r.Goals.Add(enough && f.Seconds <= goalSeconds, f.Kind+": at most 30 s", "%.1f s%s", f.Seconds, short)
+		r.Goals.Add(enough && f.PeakBytes <= goalPeak, f.Kind+": at most 300 MiB resident", "%.0f MiB%s", sheet.MiB(f.PeakBytes), short)
 	}
 }
 
@@ -69,31 +60,19 @@ func (r *report) table(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "run\trequests\tfailed\tevidence MiB\tseconds\tCPU seconds\tpeak MiB\t")
 	for _, f := range r.Runs {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.1f\t%.1f\t%.0f\t\n", f.Kind, f.Requests, f.Failed, inMiB(f.Bytes), f.Seconds, f.CPUSeconds, inMiB(f.PeakBytes))
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t%.1f\t%.1f\t%.0f\t\n", f.Kind, f.Requests, f.Failed, sheet.MiB(f.Bytes), f.Seconds, f.CPUSeconds, sheet.MiB(f.PeakBytes))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out)
-	for _, g := range r.Goals {
-		met := "missed"
-		if g.Met {
-			met = "met"
-		}
-		fmt.Fprintf(out, "%-6s  %s: %s\n", met, g.Goal, g.Measured)
-	}
+	r.Goals.Write(out)
 	return nil
 }
 
-func inMiB(bytes int64) float64 { return float64(bytes) / (1 << 20) }
-
 // thisHost says where it was measured.
 func thisHost() host {
-	h := host{Cores: runtime.NumCPU(), Go: runtime.Version()}
-	var name unix.Utsname
-	if unix.Uname(&name) == nil {
-		h.Kernel = unix.ByteSliceToString(name.Release[:])
-	}
+	h := host{Host: sheet.ThisHost()}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
 		h.Load = float64(info.Loads[0]) / (1 << 16)
