@@ -14,39 +14,25 @@ import (
 type directory struct {
 	meshapi.UnimplementedDestinationServer
 	mu     sync.Mutex
-	byAddr map[netip.AddrPort]*answer
+	byAddr map[netip.AddrPort]*told[*meshapi.Destinations]
 }
 
-type answer struct {
-	now     *meshapi.Destinations
-	changed chan struct{} // closed when now is another
+func newDirectory() *directory {
+	return &directory{byAddr: map[netip.AddrPort]*told[*meshapi.Destinations]{}}
 }
 
-func newDirectory() *directory { return &directory{byAddr: map[netip.AddrPort]*answer{}} }
-
-func (d *directory) answer(addr netip.AddrPort) *answer {
-	a := d.byAddr[addr]
-	if a == nil {
-		a = &answer{now: &meshapi.Destinations{}, changed: make(chan struct{})}
-		d.byAddr[addr] = a
+func (d *directory) at(addr netip.AddrPort) *told[*meshapi.Destinations] {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.byAddr[addr]
+	if t == nil {
+		t = newTold(&meshapi.Destinations{})
+		d.byAddr[addr] = t
 	}
-	return a
+	return t
 }
 
-func (d *directory) set(addr netip.AddrPort, now *meshapi.Destinations) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.answer(addr)
-	close(a.changed)
-	a.now, a.changed = now, make(chan struct{})
-}
-
-func (d *directory) get(addr netip.AddrPort) (*meshapi.Destinations, <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.answer(addr)
-	return a.now, a.changed
-}
+func (d *directory) set(addr netip.AddrPort, now *meshapi.Destinations) { d.at(addr).set(now) }
 
 // Watch implements the Destination service.
 func (d *directory) Watch(req *meshapi.WatchRequest, stream meshapi.Destination_WatchServer) error {
@@ -54,15 +40,5 @@ func (d *directory) Watch(req *meshapi.WatchRequest, stream meshapi.Destination_
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	for {
-		now, changed := d.get(addr)
-		if err := stream.Send(now); err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-stream.Context().Done():
-			return nil
-		}
-	}
+	return d.at(addr).follow(stream.Context(), stream.Send)
 }

@@ -132,7 +132,7 @@ func (m *Mesh) start(c *tls.Config, register func(*grpc.Server)) (string, error)
 
 // SetRules tells the proxies whom to let in from now on, nil to go by what each
 // was made with.
-func (m *Mesh) SetRules(rules *meshapi.InboundRules) { m.rulebook.set(rules) }
+func (m *Mesh) SetRules(rules *meshapi.InboundRules) { m.rulebook.rules.set(rules) }
 
 // Set tells the proxies what is behind an address from now on.
 func (m *Mesh) Set(addr netip.AddrPort, d *meshapi.Destinations) { m.directory.set(addr, d) }

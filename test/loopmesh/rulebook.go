@@ -2,7 +2,6 @@ package loopmesh
 
 import (
 	"net/netip"
-	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,28 +13,12 @@ import (
 // rulebook is a policy controller that is told what to tell.
 type rulebook struct {
 	meshapi.UnimplementedPolicyServer
-	networks []netip.Prefix // of the cluster
-
-	mu      sync.Mutex
-	now     *meshapi.InboundRules // nil: what each pod was made with
-	changed chan struct{}         // closed when now is another
+	networks []netip.Prefix               // of the cluster
+	rules    *told[*meshapi.InboundRules] // nil: what each pod was made with
 }
 
 func newRulebook(networks ...netip.Prefix) *rulebook {
-	return &rulebook{networks: networks, changed: make(chan struct{})}
-}
-
-func (b *rulebook) set(rules *meshapi.InboundRules) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.changed)
-	b.now, b.changed = rules, make(chan struct{})
-}
-
-func (b *rulebook) get() (*meshapi.InboundRules, <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.now, b.changed
+	return &rulebook{networks: networks, rules: newTold[*meshapi.InboundRules](nil)}
 }
 
 // WatchInbound implements the Policy service.
@@ -44,20 +27,12 @@ func (b *rulebook) WatchInbound(req *meshapi.WatchInboundRequest, stream meshapi
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	for {
-		now, changed := b.get()
-		if now == nil {
-			now = own
+	return b.rules.follow(stream.Context(), func(rules *meshapi.InboundRules) error {
+		if rules == nil {
+			rules = own
 		}
-		if err := stream.Send(now); err != nil {
-			return err
-		}
-		select {
-		case <-changed:
-		case <-stream.Context().Done():
-			return nil
-		}
-	}
+		return stream.Send(rules)
+	})
 }
 
 func (b *rulebook) defaults(req *meshapi.WatchInboundRequest) (*meshapi.InboundRules, error) {
