@@ -51,6 +51,15 @@ func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.
 	return nil
 }
 
+// observeHost looks at how busy the host was through a phase: on one that is, a
+// slow answer is not the shop's alone.
+func (r *rehearsal) observeHost(ctx context.Context) error {
+	if r.host == nil {
+		return nil
+	}
+	return r.probe(ctx, results.ProbeHostLoad, func(context.Context) (any, error) { return r.host.Read() })
+}
+
 // queriesOf returns the queries that budgets ask at the end of a phase.
 func queriesOf(s *scenarios.Scenario, phase string) []string {
 	var queries []string

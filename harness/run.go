@@ -72,6 +72,7 @@ type rehearsal struct {
 	undo   []steps.Undoer
 	fleet  *agents.Fleet // nil when the scenario has no agents
 
+	host  *probes.HostMeter // nil where the kernel does not tell
 	meter *probes.ResourceMeter
 	seal  *probes.SealWatch
 
@@ -126,6 +127,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	if err := r.calibrate(ctx); err != nil {
 		return err
+	}
+	if r.host, err = probes.NewHostMeter("/proc", time.Now); err != nil {
+		r.run.Notes = append(r.run.Notes, "how busy the host is was not followed: "+err.Error())
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -195,6 +199,9 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		}
 		if err := r.hold(ctx, phase, begun, stream); err != nil {
 			return err
+		}
+		if err := r.observeHost(ctx); err != nil {
+			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)

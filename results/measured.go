@@ -72,3 +72,14 @@ type SecretAge struct {
 	Age   time.Duration `json:"ageNs"`
 	Every time.Duration `json:"everyNs"`
 }
+
+// HostLoad is the data of probe host-load: how busy the host's CPUs were through
+// a phase, with all that ran on them. Shares run from 0 to 1.
+type HostLoad struct {
+	Lasted time.Duration `json:"lastedNs"`
+	Busy   float64       `json:"busy"`   // of all CPUs' time
+	Stolen float64       `json:"stolen"` // of it, by other machines on the same hardware
+	// Waiting is the share of the time in which some program waited for a CPU, nil
+	// where the kernel does not tell.
+	Waiting *float64 `json:"waiting,omitempty"`
+}

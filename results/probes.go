@@ -22,6 +22,7 @@ const (
 	ProbePromQL        = "promql"
 	ProbeVaultSeal     = "vault-seal"
 	ProbeVaultRotation = "vault-rotation"
+	ProbeHostLoad      = "host-load"
 )
 
 // NewProbe makes a line of probes.jsonl from one of the data types below.

@@ -282,7 +282,27 @@ func (e *evaluation) percentile(b budget.Budget, p part) finding {
 	default:
 		f.measured += "; the interval reaches over the budget" + fewer
 	}
+	if f.verdict != results.Pass {
+		f.measured += e.crowded(p.phase)
+	}
 	return f
+}
+
+// crowdedFrom is the share of the host's CPUs in use from which a slow answer may
+// be the host's doing.
+const crowdedFrom = 0.9
+
+// crowded says that the host had no CPU to spare in a phase: that changes no
+// verdict, but where to look.
+func (e *evaluation) crowded(phase string) string {
+	if phase == "" {
+		return ""
+	}
+	load, _, why := lastProbe[results.HostLoad](e, results.ProbeHostLoad, inPhase(phase))
+	if why != "" || load.Busy < crowdedFrom {
+		return ""
+	}
+	return fmt.Sprintf("; the host's CPUs were %s busy", share(load.Busy, 0))
 }
 
 // maxUnsure is the share of requests that may belong to a percentile's and do

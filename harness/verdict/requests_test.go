@@ -128,6 +128,21 @@ func TestBudgetsOnRequests(t *testing.T) {
 		"a percentile beyond what the requests can show is inconclusive": {
 			"end-to-end p99.99 < 100ms", func(s *story) { s.served("soak", 6000) }, results.Inconclusive,
 			"p99.99 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending; 30,887 more requests are needed"},
+		"a latency that does not hold names a host without CPU to spare": {
+			"end-to-end p50 < 4ms", func(s *story) {
+				s.served("soak", 6000).probe(results.ProbeHostLoad, results.HostLoad{Lasted: time.Minute, Busy: 0.971})
+			}, results.Fail,
+			"p50 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending; the host's CPUs were 97 % busy"},
+		"one that had some is not named": {
+			"end-to-end p50 < 4ms", func(s *story) {
+				s.served("soak", 6000).probe(results.ProbeHostLoad, results.HostLoad{Lasted: time.Minute, Busy: 0.8})
+			}, results.Fail,
+			"p50 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending"},
+		"a busy host is no excuse and no obstacle": {
+			"end-to-end p50 < 100ms", func(s *story) {
+				s.served("soak", 6000).probe(results.ProbeHostLoad, results.HostLoad{Lasted: time.Minute, Busy: 1})
+			}, results.Pass,
+			"p50 5.00 ms (95 %: 5.00 to 5.00 ms), 5.00 ms from sending"},
 		"what takes longer than a minute counts as a minute": {
 			"end-to-end p50 < 100ms", func(s *story) { s.served("soak", 6000).each(1, slow(time.Hour)) }, results.Fail,
 			"p50 60000 ms (95 %: 60000 to 60000 ms), 60000 ms from sending"},

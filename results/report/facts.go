@@ -50,6 +50,12 @@ func (d Data) facts() []fact {
 	}
 	add("pods stop", "%s, the proxy waits %d s, the grace period is %d s", drain, r.Shop.ProxyWaitSeconds, r.Shop.TerminationGracePeriodSeconds)
 	add("host", "%s %s, %d CPUs, %s", orUnknown(r.Host.OS), r.Host.Kernel, r.Host.CPUs, bytesText(r.Host.MemoryBytes))
+	if len(d.Host) > 0 {
+		add("CPUs busy", "%s", byPhase(d.Host, func(l results.HostLoad) *float64 { return &l.Busy }))
+	}
+	if waited := byPhase(d.Host, func(l results.HostLoad) *float64 { return l.Waiting }); waited != "" {
+		add("waited for a CPU", "%s of the time", waited)
+	}
 	if r.Fit.CPU > 0 && r.Fit.CPU < 1 || r.Fit.Memory > 0 && r.Fit.Memory < 1 {
 		add("fitted", "pod requests × %.3g for CPU and × %.3g for memory", r.Fit.CPU, r.Fit.Memory)
 	}
@@ -112,6 +118,17 @@ func checkText(c results.LinkerdCheck) string {
 		text += " (" + strings.Join(named, "; ") + ")"
 	}
 	return text
+}
+
+// byPhase writes a share of each phase that has one.
+func byPhase(loads []PhaseLoad, of func(results.HostLoad) *float64) string {
+	var parts []string
+	for _, l := range loads {
+		if share := of(l.HostLoad); share != nil {
+			parts = append(parts, fmt.Sprintf("%s %.0f %%", l.Phase, *share*100))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func leavesText(l results.Leaves) string {

@@ -28,8 +28,15 @@ type Data struct {
 	// What the probes saw between services, of the twins and of certificates,
 	// boiled down: samples stay in the record.
 	Matrices     []Matrix      `json:",omitempty"`
+	Host         []PhaseLoad   `json:",omitempty"`
 	Added        []Added       `json:",omitempty"`
 	Certificates []Certificate `json:",omitempty"`
+}
+
+// PhaseLoad is how busy the host was in a phase.
+type PhaseLoad struct {
+	Phase string
+	results.HostLoad
 }
 
 // Write writes the verdict and every report file into the run's folder.
@@ -97,6 +104,11 @@ func (d *Data) addProbe(p results.Probe) error {
 	case results.ProbeAddedLatency:
 		a, err := addedOf(p)
 		d.Added = append(d.Added, a)
+		return err
+	case results.ProbeHostLoad:
+		seen := PhaseLoad{Phase: p.Phase}
+		err := json.Unmarshal(p.Data, &seen.HostLoad)
+		d.Host = append(d.Host, seen)
 		return err
 	case results.ProbeMTLS:
 		d.addMatrix(byService(p))

@@ -315,6 +315,20 @@ func TestTheFactsSayWhatWasSentInALaunchDaysPlace(t *testing.T) {
 	require.Equal(t, "ramp from 5/s to 50/s over 10m0s: 50.0 a second on average at scale 1, 432 times the real rate", said())
 }
 
+func TestTheFactsSayHowBusyTheHostWas(t *testing.T) {
+	waited := 0.344
+	texts := map[string]string{}
+	for _, f := range (Data{Host: []PhaseLoad{{"baseline", results.HostLoad{Busy: 0.55}}, {"soak", results.HostLoad{Busy: 0.931, Waiting: &waited}}}}).facts() {
+		texts[f.Name] = f.Text
+	}
+	require.Equal(t, "baseline 55 %, soak 93 %", texts["CPUs busy"])
+	require.Equal(t, "soak 34 % of the time", texts["waited for a CPU"])
+
+	for _, f := range (Data{}).facts() {
+		require.NotContains(t, f.Name, "CPU", "nothing is said where nobody looked")
+	}
+}
+
 func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 	d := Data{
 		Run: results.Run{ID: "r", Mesh: "linkerd", Images: []results.Image{
@@ -343,6 +357,7 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	for name, data := range map[string]any{
 		results.ProbeLinkerdCheck: results.LinkerdCheck{When: "after install mesh", Passed: 3, Reports: []json.RawMessage{[]byte(`{"success":true}`)}},
 		results.ProbeLeaves:       results.Leaves{Proxies: 2},
+		results.ProbeHostLoad:     results.HostLoad{Lasted: time.Minute, Busy: 0.5},
 	} {
 		p, err := results.NewProbe(1, name, "stack", data)
 		require.NoError(t, err)
@@ -352,6 +367,7 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []results.LinkerdCheck{{When: "after install mesh", Passed: 3}}, d.Checks)
 	require.Equal(t, 2, d.Leaves.Proxies)
+	require.Equal(t, []PhaseLoad{{Phase: "stack", HostLoad: results.HostLoad{Lasted: time.Minute, Busy: 0.5}}}, d.Host)
 	require.NoError(t, f.Close())
 }
 
