@@ -33,6 +33,12 @@ const (
 	pingAfter    = 30 * time.Second
 	pingTimeout  = 15 * time.Second
 	writeTimeout = 5 * time.Minute // without a single byte
+
+	// aftermath is how long a request counts on that its client has given up.
+	// HTTP/2 ends a stream with one frame and no answer: nobody says when the
+	// server behind has stopped working on it. Without the pause, who resets his
+	// streams at once begins work there faster than it ends.
+	aftermath = 100 * time.Millisecond
 )
 
 // Options of a Server.
@@ -46,6 +52,9 @@ type Options struct {
 	Overload http.HandlerFunc
 	// HeaderTimeout is how long a request's head may take; 0 is 10 s.
 	HeaderTimeout time.Duration
+	// Aftermath is how long a request that its client gave up counts on; 0 is
+	// 100 ms.
+	Aftermath time.Duration
 }
 
 // Server serves HTTP/1 and HTTP/2 on connections handed to Serve.
@@ -66,6 +75,9 @@ type peer struct {
 	conns    int // the server's lock guards it
 	inFlight atomic.Int64
 }
+
+// over says whether nothing is left to remember; the server's lock is held.
+func (p *peer) over() bool { return p.conns == 0 && p.inFlight.Load() == 0 }
 
 // generation is one http.Server with the connections it was given.
 type generation struct {
@@ -105,6 +117,9 @@ func New(o Options) *Server {
 	if o.HeaderTimeout == 0 {
 		o.HeaderTimeout = headerTimeout
 	}
+	if o.Aftermath == 0 {
+		o.Aftermath = aftermath
+	}
 	s := &Server{Options: o, generations: map[*generation]struct{}{}, peers: map[netip.Addr]*peer{}}
 	s.current = s.generation()
 	return s
@@ -118,17 +133,40 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.asked()
 	defer h.holder.Release()
-	defer h.peer.inFlight.Add(-1)
 	if over(h.peer.inFlight.Add(1), s.PerPeer) {
+		defer h.done()
 		s.Overload(w, r) // it takes nothing of what there is for all
 		return
 	}
-	defer s.inFlight.Add(-1)
 	if over(s.inFlight.Add(1), s.Requests) {
+		defer s.done(h)
 		s.Overload(w, r)
 		return
 	}
+	defer s.finish(h, r)
 	s.Handler(w, r)
+}
+
+// finish counts a request no more: now, or later when its client gave it up.
+func (s *Server) finish(h *handed, r *http.Request) {
+	if r.Context().Err() == nil || s.over() {
+		s.done(h)
+		return
+	}
+	time.AfterFunc(s.Aftermath, func() { s.done(h) })
+}
+
+// over says whether nothing new is taken any more.
+func (s *Server) over() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopped
+}
+
+// done counts a request no more.
+func (s *Server) done(h *handed) {
+	s.inFlight.Add(-1)
+	h.done()
 }
 
 func over(n int64, limit int) bool { return limit > 0 && n > int64(limit) }
@@ -259,6 +297,7 @@ type handed struct {
 	meta   any
 	g      *generation
 	known  atomic.Bool // it counts as fresh no more
+	gone   atomic.Bool // closed
 	once   sync.Once
 }
 
@@ -269,10 +308,21 @@ func (h *handed) asked() {
 	}
 }
 
+// done counts a request of the connection no more. It may be the last that is
+// left of an address whose connections have all ended.
+func (h *handed) done() {
+	if h.peer.inFlight.Add(-1) == 0 && h.gone.Load() {
+		h.s.forget(h.addr)
+	}
+}
+
 // Close implements net.Conn.
 func (h *handed) Close() error {
 	h.asked()
-	h.once.Do(func() { h.s.leave(h.addr) })
+	h.once.Do(func() {
+		h.gone.Store(true)
+		h.s.leave(h.addr)
+	})
 	return h.Conn.Close()
 }
 
@@ -288,11 +338,21 @@ func (s *Server) join(addr netip.Addr) *peer {
 	return p
 }
 
+// leave counts a connection no more. Its address is remembered for as long as a
+// request of it counts: a new connection is no new share of what there is.
 func (s *Server) leave(addr netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.peers[addr]
-	if p.conns--; p.conns == 0 {
+	if p.conns--; p.over() {
+		delete(s.peers, addr)
+	}
+}
+
+func (s *Server) forget(addr netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.peers[addr]; p != nil && p.over() {
 		delete(s.peers, addr)
 	}
 }
