@@ -207,6 +207,7 @@ func TestConnectionsThatEndAtOnceMakeNoMoreWorkThanTheLimits(t *testing.T) {
 	s.bounded()
 	t.Logf("%d at work at a time", work.most())
 	require.LessOrEqual(t, work.most(), narrow.requests)
+	require.Eventually(t, func() bool { return heap() < s.heap+4<<20 }, 10*time.Second, 20*time.Millisecond, "nothing is kept of what has ended")
 }
 
 func TestClientsThatReadNothingOfWhatTheyAskForHoldUpNobody(t *testing.T) {

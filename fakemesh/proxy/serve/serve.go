@@ -33,12 +33,6 @@ const (
 	pingAfter    = 30 * time.Second
 	pingTimeout  = 15 * time.Second
 	writeTimeout = 5 * time.Minute // without a single byte
-
-	// aftermath is how long a request counts on that its client has given up.
-	// HTTP/2 ends a stream with one frame and no answer: nobody says when the
-	// server behind has stopped working on it. Without the pause, who resets his
-	// streams at once begins work there faster than it ends.
-	aftermath = 100 * time.Millisecond
 )
 
 // Options of a Server.
@@ -69,15 +63,6 @@ type Server struct {
 	stopped     bool
 	wg          sync.WaitGroup
 }
-
-// peer is one address with connections.
-type peer struct {
-	conns    int // the server's lock guards it
-	inFlight atomic.Int64
-}
-
-// over says whether nothing is left to remember; the server's lock is held.
-func (p *peer) over() bool { return p.conns == 0 && p.inFlight.Load() == 0 }
 
 // generation is one http.Server with the connections it was given.
 type generation struct {
@@ -132,6 +117,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	h.asked()
+	if r.ProtoMajor == 2 {
+		h.http2.Store(true)
+	}
 	defer h.holder.Release()
 	if over(h.peer.inFlight.Add(1), s.PerPeer) {
 		defer h.done()
@@ -147,28 +135,6 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Handler(w, r)
 }
 
-// finish counts a request no more: now, or later when its client gave it up.
-func (s *Server) finish(h *handed, r *http.Request) {
-	if r.Context().Err() == nil || s.over() {
-		s.done(h)
-		return
-	}
-	time.AfterFunc(s.Aftermath, func() { s.done(h) })
-}
-
-// over says whether nothing new is taken any more.
-func (s *Server) over() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stopped
-}
-
-// done counts a request no more.
-func (s *Server) done(h *handed) {
-	s.inFlight.Add(-1)
-	h.done()
-}
-
 func over(n int64, limit int) bool { return limit > 0 && n > int64(limit) }
 
 func (s *Server) generation() *generation {
@@ -176,7 +142,7 @@ func (s *Server) generation() *generation {
 	g.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: s.HeaderTimeout,
-		IdleTimeout:       idleTimeout,
+		ConnState:         watchIdle, // not IdleTimeout, see there
 		MaxHeaderBytes:    maxHeader,
 		Protocols:         &http.Protocols{},
 		// What clients do wrong is counted, not logged line by line.
@@ -296,23 +262,36 @@ type handed struct {
 	holder tcp.Holder
 	meta   any
 	g      *generation
+	http2  atomic.Bool // it was asked something in HTTP/2
+	idle   *time.Timer // of HTTP/1; only the connection's own goroutine uses it
 	known  atomic.Bool // it counts as fresh no more
 	gone   atomic.Bool // closed
 	once   sync.Once
+}
+
+// watchIdle closes connections that stay idle. http.Server's own IdleTimeout is
+// of no use: HTTP/2's timer is set once more when a connection ends with requests
+// under way, and keeps all of it in memory for as long. HTTP/2 is pinged instead.
+func watchIdle(c net.Conn, state http.ConnState) {
+	h, ok := c.(*handed)
+	switch {
+	case !ok:
+	case state != http.StateIdle:
+		if h.idle != nil {
+			h.idle.Stop()
+		}
+	case h.http2.Load():
+	case h.idle == nil:
+		h.idle = time.AfterFunc(idleTimeout, func() { h.Close() })
+	default:
+		h.idle.Reset(idleTimeout)
+	}
 }
 
 // asked tells that a request of the connection is served.
 func (h *handed) asked() {
 	if !h.known.Load() && h.known.CompareAndSwap(false, true) {
 		h.g.fresh.Add(-1)
-	}
-}
-
-// done counts a request of the connection no more. It may be the last that is
-// left of an address whose connections have all ended.
-func (h *handed) done() {
-	if h.peer.inFlight.Add(-1) == 0 && h.gone.Load() {
-		h.s.forget(h.addr)
 	}
 }
 
@@ -324,37 +303,6 @@ func (h *handed) Close() error {
 		h.s.leave(h.addr)
 	})
 	return h.Conn.Close()
-}
-
-func (s *Server) join(addr netip.Addr) *peer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peers[addr]
-	if p == nil {
-		p = &peer{}
-		s.peers[addr] = p
-	}
-	p.conns++
-	return p
-}
-
-// leave counts a connection no more. Its address is remembered for as long as a
-// request of it counts: a new connection is no new share of what there is.
-func (s *Server) leave(addr netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peers[addr]
-	if p.conns--; p.over() {
-		delete(s.peers, addr)
-	}
-}
-
-func (s *Server) forget(addr netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.peers[addr]; p != nil && p.over() {
-		delete(s.peers, addr)
-	}
 }
 
 // listener gives out the connections that it is given.

@@ -153,6 +153,24 @@ func TestARequestThatItsClientGaveUpCountsOnForAWhile(t *testing.T) {
 	})
 }
 
+func TestAConnectionThatStaysIdleIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Handler: func(http.ResponseWriter, *http.Request) {}})
+		c, theirs := net.Pipe()
+		s.Serve(theirs, nil)
+		for range 3 {
+			ask(t, c, "/")
+			time.Sleep(idleTimeout - time.Second)
+		}
+		ask(t, c, "/")
+		begin := time.Now()
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, idleTimeout, time.Since(begin))
+		require.NoError(t, s.Shutdown(t.Context()))
+	})
+}
+
 func TestWhatWasGivenUpHoldsUpNoShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Options{Aftermath: time.Hour, Handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
