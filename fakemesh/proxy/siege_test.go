@@ -85,7 +85,7 @@ func (s *siege) honest() {
 			body, err := io.ReadAll(res.Body)
 			res.Body.Close()
 			require.NoError(s.t, err)
-			require.Equal(s.t, http.StatusOK, res.StatusCode)
+			require.Equalf(s.t, http.StatusOK, res.StatusCode, "HTTP/2: %t, %s", isHTTP2, res.Header.Get("L5d-Proxy-Error"))
 			require.NotEmpty(s.t, body)
 			c.CloseIdleConnections()
 		}
