@@ -153,18 +153,24 @@ func TestAStreamOfContinuationsIsCutOff(t *testing.T) {
 	s.bounded()
 }
 
-func TestStreamsThatAreResetAtOnceMakeNoMoreWorkThanTheLimits(t *testing.T) {
-	var work gauge
-	s := besiege(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// laborious works for an attacker for as long as he seems to want it, and counts
+// how many do.
+func laborious(work *gauge) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		defer work.enter()()
 		if r.URL.Path != "/honest" {
-			select { // as long as the client seems to want it
+			select {
 			case <-r.Context().Done():
 			case <-time.After(5 * time.Second):
 			}
 		}
 		_, _ = io.WriteString(w, "done")
-	}))
+	}
+}
+
+func TestStreamsThatAreResetAtOnceMakeNoMoreWorkThanTheLimits(t *testing.T) {
+	var work gauge
+	s := besiege(t, laborious(&work))
 	for range 5 {
 		f := s.frames()
 		go func() { _, _ = io.Copy(io.Discard, f.c) }()
@@ -179,7 +185,29 @@ func TestStreamsThatAreResetAtOnceMakeNoMoreWorkThanTheLimits(t *testing.T) {
 	}
 	s.honest()
 	s.bounded()
+	t.Logf("%d at work at a time", work.most())
 	require.LessOrEqual(t, work.most(), narrow.requests)
+}
+
+func TestConnectionsThatEndAtOnceMakeNoMoreWorkThanTheLimits(t *testing.T) {
+	var work gauge
+	s := besiege(t, laborious(&work))
+	block := encode(request("/left"))
+	for range 300 {
+		f := s.frames()
+		go func() { _, _ = io.Copy(io.Discard, f.c) }()
+		for i := range 50 {
+			s.headers(f, uint32(2*i+1), block, false)
+		}
+		if half, ok := f.c.(*net.TCPConn); ok {
+			_ = half.CloseWrite()
+		}
+	}
+	s.honest()
+	s.bounded()
+	t.Logf("%d at work at a time", work.most())
+	require.LessOrEqual(t, work.most(), narrow.requests)
+	require.Eventually(t, func() bool { return heap() < s.heap+4<<20 }, 10*time.Second, 20*time.Millisecond, "nothing is kept of what has ended")
 }
 
 func TestClientsThatReadNothingOfWhatTheyAskForHoldUpNobody(t *testing.T) {

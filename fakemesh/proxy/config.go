@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -50,6 +51,9 @@ type Config struct {
 	// OriginalDst tells where a redirected connection was going; nil asks the
 	// kernel, which knows when redirection is the init container's.
 	OriginalDst func(net.Conn) (netip.AddrPort, error)
+	// OnReady is called once, when the first certificate is there. It may take
+	// until ctx ends, with the proxy; nil is nothing.
+	OnReady func(ctx context.Context)
 }
 
 // FromEnv reads the configuration that the injector wrote. All that is wrong

@@ -68,6 +68,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	p.build(rules)
+	if c.OnReady != nil {
+		go p.tellReady(background)
+	}
 	if p.policies != nil {
 		go p.policies.watchInbound(background, p.in.SetPolicy)
 	}
@@ -79,6 +82,15 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	defer closeAdmin()
 	return p.serve(ctx)
+}
+
+// tellReady waits for the first certificate, or ctx's end.
+func (p *proxy) tellReady(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-p.keeper.Ready():
+		p.c.OnReady(ctx)
+	}
 }
 
 // maxAdmin bounds the connections of those who ask for health and metrics.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,15 +25,18 @@ import (
 func TestAProxyIsReadyOnceItHasAnIdentityAndLiveBefore(t *testing.T) {
 	cp := startControlPlane(t)
 	cp.open.Store(false)
-	w := startWhole(t, cp, application(t, hello), netip.AddrPort{}, nil)
+	var told atomic.Int32
+	w := startWhole(t, cp, application(t, hello), netip.AddrPort{}, func(c *Config) { c.OnReady = func(context.Context) { told.Add(1) } })
 	require.Eventually(t, func() bool {
 		status, _ := w.admin(http.MethodGet, "/live")
 		return status == http.StatusOK
 	}, 5*time.Second, 10*time.Millisecond)
 	require.Eventually(t, func() bool { return strings.Contains(w.log.String(), "no new certificate") }, 5*time.Second, 10*time.Millisecond)
 	require.False(t, w.ready())
+	require.Zero(t, told.Load())
 	cp.open.Store(true)
 	w.awaitReady()
+	require.Eventually(t, func() bool { return told.Load() == 1 }, 5*time.Second, time.Millisecond)
 }
 
 func TestOnSIGTERMRequestsEndAndNothingNewIsTaken(t *testing.T) {

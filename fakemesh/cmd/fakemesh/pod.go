@@ -27,9 +27,13 @@ func runProxy(ctx context.Context, o *options) error {
 		return fmt.Errorf("read the environment: %w", err)
 	}
 	o.level.Set(c.LogLevel)
-	if err := process.Fit(c.Cores); err != nil {
-		o.log.Warn("the process is larger than it need be", "error", err)
+	fit := func(err error) {
+		if err != nil {
+			o.log.Warn("the process is larger than it need be", "error", err)
+		}
 	}
+	fit(process.Fit(c.Cores))
+	c.OnReady = func(ctx context.Context) { fit(process.StaySmall(ctx)) }
 	return proxy.Run(ctx, c, slog.New(calmlog.New(o.log.Handler(), linesPerSecond)))
 }
 

@@ -16,6 +16,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/ports"
+	"meshsim.dev/meshsim/fakemesh/proxy/batch"
 	"meshsim.dev/meshsim/fakemesh/proxy/detect"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 	"meshsim.dev/meshsim/fakemesh/proxy/serve"
@@ -193,13 +194,19 @@ func (i *Inbound) byProtocol(ctx context.Context, conn *detect.Conn, c *client, 
 	case meshapi.PortRules_TLS:
 		p = detect.Opaque
 	case meshapi.PortRules_HTTP1, meshapi.PortRules_HTTP2, meshapi.PortRules_GRPC:
-		p = detect.HTTP1 // the server sees by itself which
+		if p != detect.HTTP2 {
+			p = detect.HTTP1
+		}
 	}
-	if p == detect.HTTP1 || p == detect.HTTP2 {
-		i.server.Serve(tcp.Meter(conn, i.Metrics.TCP(c.peer(), "src")), c)
+	if p != detect.HTTP1 && p != detect.HTTP2 {
+		i.forward(ctx, conn, c)
 		return
 	}
-	i.forward(ctx, conn, c)
+	metered := tcp.Meter(conn, i.Metrics.TCP(c.peer(), "src"))
+	if p == detect.HTTP2 {
+		metered = batch.New(metered)
+	}
+	i.server.Serve(metered, c)
 }
 
 // forward carries bytes to the application for as long as the policy lets them.

@@ -14,6 +14,7 @@ import (
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 	"meshsim.dev/meshsim/fakemesh/proxy/balance"
+	"meshsim.dev/meshsim/fakemesh/proxy/batch"
 	"meshsim.dev/meshsim/fakemesh/proxy/detect"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 	"meshsim.dev/meshsim/fakemesh/proxy/relay"
@@ -165,8 +166,12 @@ func (o *Outbound) route(ctx context.Context, c *conn, t *target) {
 	if timedOut {
 		o.Log.Info(fmt.Sprintf("protocol detection timed out after %s", o.DetectTimeout), "dst", t.addr)
 	}
-	if p == detect.HTTP1 || p == detect.HTTP2 {
+	switch p {
+	case detect.HTTP1:
 		o.server.Serve(c, t)
+		return
+	case detect.HTTP2:
+		o.server.Serve(batch.New(c), t)
 		return
 	}
 	if d == nil {

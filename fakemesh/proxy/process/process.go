@@ -2,12 +2,14 @@
 package process
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,8 +19,8 @@ import (
 const collectAt = 50
 
 // Fit gives the Go runtime that many cores at a time (0: all), has it collect
-// garbage early, unless the environment says when, and gives back those pages of
-// the program that only its start needed.
+// garbage early, unless the environment says when, and gives back the pages of
+// the program that it was loaded with.
 func Fit(cores int) error {
 	if cores > 0 {
 		runtime.GOMAXPROCS(cores)
@@ -26,6 +28,36 @@ func Fit(cores int) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
+	return giveBack()
+}
+
+// Pauses after which pages are given back once more.
+const (
+	firstPause = 500 * time.Millisecond
+	maxPause   = 10 * time.Minute
+)
+
+// StaySmall gives the program's pages back again and again, with pauses that
+// grow, until ctx ends. What the program has touched only to start, and then to
+// open its connections, stays away; what its work goes on needing comes back from
+// the page cache.
+func StaySmall(ctx context.Context) error { return repeat(ctx, giveBack) }
+
+func repeat(ctx context.Context, do func() error) error {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		if err := do(); err != nil {
+			return err
+		}
+	}
+}
+
+// giveBack gives back those pages of the program that it has needed so far.
+func giveBack() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return fmt.Errorf("find the program's own pages: %w", err)
@@ -43,7 +75,7 @@ type span struct{ from, to uint64 }
 // drop lets the kernel forget that spans of the program's file were touched.
 // The start of a program runs through all of its packages, and the control
 // plane's are in the same file: most of what that made resident, a proxy never
-// needs again. What it does need is mapped anew from the page cache.
+// needs again.
 func drop(spans []span) error {
 	for _, s := range spans {
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(s.from), uintptr(s.to-s.from), unix.MADV_DONTNEED); errno != 0 {

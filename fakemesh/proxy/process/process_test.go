@@ -1,11 +1,18 @@
 package process
 
 import (
+	"context"
+	"errors"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 const smaps = `00400000-01019000 r-xp 00000000 fe:00 1178 /fakemesh
@@ -34,15 +41,75 @@ func TestOnlyWhatIsAsInTheFileIsGivenBack(t *testing.T) {
 	require.Empty(t, clean("", "/fakemesh"))
 }
 
-func TestAProgramGoesOnWithoutItsPages(t *testing.T) {
+func TestAProgramGoesOnWithoutItsPagesAndHoldsFewerOfThem(t *testing.T) {
+	spans, _ := ownPages(t)
+	require.NotEmpty(t, spans)
+	for range 2 { // at the start, and once more
+		for _, s := range spans {
+			_, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(s.from), uintptr(s.to-s.from), unix.MADV_POPULATE_READ)
+			require.Zero(t, errno)
+		}
+		_, before := ownPages(t)
+		require.NoError(t, giveBack())
+		_, after := ownPages(t)
+		require.Less(t, after, before*3/4)
+	}
+}
+
+func TestPagesAreGivenBackAgainWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begin, ended := time.Now(), make(chan error, 1)
+		var at []time.Duration
+		go func() {
+			ended <- repeat(ctx, func() error {
+				at = append(at, time.Since(begin))
+				return nil
+			})
+		}()
+		time.Sleep(time.Hour)
+		cancel()
+		require.NoError(t, <-ended)
+		require.Equal(t, []time.Duration{500 * time.Millisecond, 1500 * time.Millisecond, 3500 * time.Millisecond}, at[:3])
+		n := len(at)
+		require.Equal(t, maxPause, at[n-1]-at[n-2])
+	})
+}
+
+func TestPagesThatCannotBeGivenBackAreTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken, calls := errors.New("no smaps"), 0
+		require.ErrorIs(t, repeat(t.Context(), func() error {
+			calls++
+			return broken
+		}), broken)
+		require.Equal(t, 1, calls)
+	})
+}
+
+// ownPages are the pieces of the test's own program that can be given back, and
+// how much of them is resident, in KiB.
+func ownPages(t *testing.T) (spans []span, resident int) {
+	t.Helper()
 	program, err := os.Readlink("/proc/self/exe")
 	require.NoError(t, err)
-	before, err := os.ReadFile("/proc/self/smaps")
+	text, err := os.ReadFile("/proc/self/smaps")
 	require.NoError(t, err)
-	spans := clean(string(before), program)
-	require.NotEmpty(t, spans)
-	require.NoError(t, drop(spans))
-	require.Equal(t, "the program still runs", strings.Join([]string{"the", "program", "still", "runs"}, " "))
+	spans = clean(string(text), program)
+	counts := false
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		if !strings.HasSuffix(words[0], ":") {
+			s, _ := parseMapping(words, program)
+			counts = slices.Contains(spans, s)
+		}
+		if counts && words[0] == "Rss:" {
+			n, err := strconv.Atoi(words[1])
+			require.NoError(t, err)
+			resident += n
+		}
+	}
+	return spans, resident
 }
 
 func FuzzSmaps(f *testing.F) {

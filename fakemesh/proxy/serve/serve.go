@@ -46,6 +46,9 @@ type Options struct {
 	Overload http.HandlerFunc
 	// HeaderTimeout is how long a request's head may take; 0 is 10 s.
 	HeaderTimeout time.Duration
+	// Aftermath is how long a request that its client gave up counts on; 0 is
+	// 100 ms.
+	Aftermath time.Duration
 }
 
 // Server serves HTTP/1 and HTTP/2 on connections handed to Serve.
@@ -59,12 +62,6 @@ type Server struct {
 	peers       map[netip.Addr]*peer
 	stopped     bool
 	wg          sync.WaitGroup
-}
-
-// peer is one address with connections.
-type peer struct {
-	conns    int // the server's lock guards it
-	inFlight atomic.Int64
 }
 
 // generation is one http.Server with the connections it was given.
@@ -105,6 +102,9 @@ func New(o Options) *Server {
 	if o.HeaderTimeout == 0 {
 		o.HeaderTimeout = headerTimeout
 	}
+	if o.Aftermath == 0 {
+		o.Aftermath = aftermath
+	}
 	s := &Server{Options: o, generations: map[*generation]struct{}{}, peers: map[netip.Addr]*peer{}}
 	s.current = s.generation()
 	return s
@@ -117,17 +117,21 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	h.asked()
+	if r.ProtoMajor == 2 {
+		h.http2.Store(true)
+	}
 	defer h.holder.Release()
-	defer h.peer.inFlight.Add(-1)
 	if over(h.peer.inFlight.Add(1), s.PerPeer) {
+		defer h.done()
 		s.Overload(w, r) // it takes nothing of what there is for all
 		return
 	}
-	defer s.inFlight.Add(-1)
 	if over(s.inFlight.Add(1), s.Requests) {
+		defer s.done(h)
 		s.Overload(w, r)
 		return
 	}
+	defer s.finish(h, r)
 	s.Handler(w, r)
 }
 
@@ -138,7 +142,7 @@ func (s *Server) generation() *generation {
 	g.server = &http.Server{
 		Handler:           http.HandlerFunc(s.serveHTTP),
 		ReadHeaderTimeout: s.HeaderTimeout,
-		IdleTimeout:       idleTimeout,
+		ConnState:         watchIdle, // not IdleTimeout, see there
 		MaxHeaderBytes:    maxHeader,
 		Protocols:         &http.Protocols{},
 		// What clients do wrong is counted, not logged line by line.
@@ -258,8 +262,30 @@ type handed struct {
 	holder tcp.Holder
 	meta   any
 	g      *generation
+	http2  atomic.Bool // it was asked something in HTTP/2
+	idle   *time.Timer // of HTTP/1; only the connection's own goroutine uses it
 	known  atomic.Bool // it counts as fresh no more
+	gone   atomic.Bool // closed
 	once   sync.Once
+}
+
+// watchIdle closes connections that stay idle. http.Server's own IdleTimeout is
+// of no use: HTTP/2's timer is set once more when a connection ends with requests
+// under way, and keeps all of it in memory for as long. HTTP/2 is pinged instead.
+func watchIdle(c net.Conn, state http.ConnState) {
+	h, ok := c.(*handed)
+	switch {
+	case !ok:
+	case state != http.StateIdle:
+		if h.idle != nil {
+			h.idle.Stop()
+		}
+	case h.http2.Load():
+	case h.idle == nil:
+		h.idle = time.AfterFunc(idleTimeout, func() { h.Close() })
+	default:
+		h.idle.Reset(idleTimeout)
+	}
 }
 
 // asked tells that a request of the connection is served.
@@ -272,29 +298,11 @@ func (h *handed) asked() {
 // Close implements net.Conn.
 func (h *handed) Close() error {
 	h.asked()
-	h.once.Do(func() { h.s.leave(h.addr) })
+	h.once.Do(func() {
+		h.gone.Store(true)
+		h.s.leave(h.addr)
+	})
 	return h.Conn.Close()
-}
-
-func (s *Server) join(addr netip.Addr) *peer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peers[addr]
-	if p == nil {
-		p = &peer{}
-		s.peers[addr] = p
-	}
-	p.conns++
-	return p
-}
-
-func (s *Server) leave(addr netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.peers[addr]
-	if p.conns--; p.conns == 0 {
-		delete(s.peers, addr)
-	}
 }
 
 // listener gives out the connections that it is given.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -117,6 +118,73 @@ func TestTheLimitsAreKeptForAllAndForEachAddress(t *testing.T) {
 	close(release)
 	wg.Wait()
 	require.Equal(t, http.StatusOK, ask(t, dial(2), "/").StatusCode)
+}
+
+func TestARequestThatItsClientGaveUpCountsOnForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{PerPeer: 1, Overload: busy, Handler: func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/slow" {
+				<-r.Context().Done()
+			}
+		}})
+		dial := func() net.Conn {
+			ours, theirs := net.Pipe()
+			s.Serve(theirs, nil)
+			return ours
+		}
+		fresh := func() int {
+			c := dial()
+			defer c.Close()
+			return ask(t, c, "/").StatusCode
+		}
+		slow := dial()
+		_, err := io.WriteString(slow, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		synctest.Wait()
+		slow.Close()
+		synctest.Wait() // its handler has returned
+		time.Sleep(aftermath - time.Nanosecond)
+		require.Equal(t, http.StatusServiceUnavailable, fresh(), "a new connection is no new share")
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		require.Equal(t, http.StatusOK, fresh())
+		require.NoError(t, s.Shutdown(t.Context()))
+		require.Empty(t, s.peers)
+	})
+}
+
+func TestAConnectionThatStaysIdleIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Handler: func(http.ResponseWriter, *http.Request) {}})
+		c, theirs := net.Pipe()
+		s.Serve(theirs, nil)
+		for range 3 {
+			ask(t, c, "/")
+			time.Sleep(idleTimeout - time.Second)
+		}
+		ask(t, c, "/")
+		begin := time.Now()
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, idleTimeout, time.Since(begin))
+		require.NoError(t, s.Shutdown(t.Context()))
+	})
+}
+
+func TestWhatWasGivenUpHoldsUpNoShutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Options{Aftermath: time.Hour, Handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
+		ours, theirs := net.Pipe()
+		s.Serve(theirs, nil)
+		_, err := io.WriteString(ours, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, s.Shutdown(ctx), context.Canceled)
+		synctest.Wait()
+		require.Empty(t, s.peers)
+	})
 }
 
 func TestADrainEndsConnectionsButNotRequests(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"meshsim.dev/meshsim/fakemesh/proxy/batch"
 )
 
 // UnsentError means that the server cannot have processed any of the request.
@@ -91,6 +93,9 @@ func NewPool(dial Dial, isHTTP2 bool, limits Limits) *Pool {
 			c, err := dial(ctx)
 			if err != nil {
 				return nil, err
+			}
+			if isHTTP2 { // HTTP/1 must know what was sent, see RoundTrip
+				c = batch.New(c)
 			}
 			w, _ := ctx.Value(watchedKey{}).(*watched)
 			w.Conn = c

@@ -94,8 +94,16 @@ func runProxies(ctx context.Context, t task) error {
 		if err != nil {
 			return err
 		}
-		if err := process.Fit(c.Cores); err != nil { // as the real program does
+		// As the real program does.
+		if err := process.Fit(c.Cores); err != nil {
 			return err
+		}
+		if i == 0 { // the pages are the whole process's
+			c.OnReady = func(ctx context.Context) {
+				if err := process.StaySmall(ctx); err != nil {
+					log.Warn("the process is larger than it need be", "error", err)
+				}
+			}
 		}
 		wg.Go(func() { errs[i] = proxy.Run(ctx, c, log) })
 	}
