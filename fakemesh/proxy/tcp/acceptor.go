@@ -13,9 +13,9 @@ import (
 )
 
 // Acceptor takes connections from a listener, no more than Max at a time. When
-// one comes too many, those that have been of no use for longest give way; when
-// all are of use, those of an address that has more than half of them. Who opens
-// connections to block others pushes out his own.
+// one comes too many, those that have been of no use for longest give way, of an
+// address that has more than half of them first: who opens connections to block
+// others pushes out his own.
 type Acceptor struct {
 	Max int
 	// MaxNew bounds those of them that have not shown yet what they are for,
@@ -179,12 +179,14 @@ func (a *Acceptor) room() bool {
 	if a.open.Load() < int64(a.Max) {
 		return true
 	}
-	now := time.Now().UnixNano()
-	if a.evict(a.Max, func(t *Tracked) bool { return t.until.Load() < now }) > 0 {
-		return true
-	}
-	greedy := a.greediest()
-	return greedy.IsValid() && a.evict(a.Max, func(t *Tracked) bool { return Remote(t) == greedy }) > 0
+	// A client that keeps a connection for later must not lose it to the flood of
+	// another: it may be writing the next request already.
+	now, greedy := time.Now().UnixNano(), a.greediest()
+	idle := func(t *Tracked) bool { return t.until.Load() < now }
+	fromGreedy := func(t *Tracked) bool { return Remote(t) == greedy }
+	return greedy.IsValid() && a.evict(a.Max, func(t *Tracked) bool { return fromGreedy(t) && idle(t) }) > 0 ||
+		greedy.IsValid() && a.evict(a.Max, fromGreedy) > 0 ||
+		a.evict(a.Max, idle) > 0
 }
 
 // greediest is the address that has more than half of the connections.

@@ -45,9 +45,13 @@ func open(t *testing.T, limit, fresh int) *door {
 }
 
 // come is one more client, and its connection as it was accepted.
-func (d *door) come() (client net.Conn, accepted *Tracked) {
+func (d *door) come() (client net.Conn, accepted *Tracked) { return d.comeFrom(1) }
+
+// comeFrom comes from 127.0.0.ip.
+func (d *door) comeFrom(ip byte) (client net.Conn, accepted *Tracked) {
 	d.t.Helper()
-	c, err := net.Dial("tcp4", d.addr)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, ip)}}
+	c, err := dialer.Dial("tcp4", d.addr)
 	require.NoError(d.t, err)
 	d.t.Cleanup(func() { c.Close() })
 	return c, <-d.in
@@ -95,6 +99,25 @@ func TestWhenAllAreInUseTheNewOneIsRefused(t *testing.T) {
 	gone(t, c)
 	require.Equal(t, 2, d.acc.Open())
 	require.EqualValues(t, 1, d.shed.Load())
+}
+
+func TestAFloodPushesOutItsOwnBeforeAConnectionThatAnotherKeeps(t *testing.T) {
+	d := open(t, 4, 0)
+	_, kept := d.comeFrom(2)
+	require.True(t, kept.Hold())
+	kept.Release() // a request has been served, the next may be on its way
+	flood := func() net.Conn {
+		c, a := d.comeFrom(3)
+		a.Carry() // each of them has said something
+		return c
+	}
+	first, second := flood(), flood()
+	flood()
+	flood()
+	gone(t, first)
+	flood()
+	gone(t, second)
+	require.True(t, kept.Hold(), "though it was of no use for longest")
 }
 
 func TestThoseThatHaveShownNothingYetHaveALimitOfTheirOwn(t *testing.T) {
@@ -194,11 +217,7 @@ func TestBytesThatPassKeepAConnectionUntilItHasBeenQuietForLong(t *testing.T) {
 func TestWhenAllCarryBytesTheAddressWithMostOfThemGivesWay(t *testing.T) {
 	d := open(t, 4, 0)
 	from := func(ip byte) (net.Conn, *Tracked) {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, ip)}}
-		c, err := dialer.Dial("tcp4", d.addr)
-		require.NoError(t, err)
-		t.Cleanup(func() { c.Close() })
-		a := <-d.in
+		c, a := d.comeFrom(ip)
 		a.Carry()
 		return c, a
 	}
