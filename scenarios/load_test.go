@@ -322,7 +322,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "mtls-rollout.yaml", s.Source)
 	for name, want := range map[string]string{
-		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, in-cluster-load-ci, mtls-rollout, mtls-rollout-careless`,
+		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, in-cluster-load-ci, journeys-ci, mtls-rollout, mtls-rollout-careless`,
 		"./missing.yaml": "scenario file ./missing.yaml is not there",
 		"missing.yml":    "scenario file missing.yml is not there",
 		t.TempDir():      "read scenario",
@@ -336,7 +336,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
 	all, err := Shipped()
 	require.NoError(t, err)
-	require.Len(t, all, 6)
+	require.Len(t, all, 7)
 	for _, summary := range all {
 		s, err := Load(summary.Name)
 		require.NoError(t, err)
