@@ -133,6 +133,7 @@ type Shop struct {
 	DrainSeconds                  int  `json:"drainSeconds"`
 	ProxyWaitSeconds              int  `json:"proxyWaitSeconds"`
 	TerminationGracePeriodSeconds int  `json:"terminationGracePeriodSeconds"`
+	DatabaseReplica               bool `json:"databaseReplica,omitempty"` // it was asked for
 }
 
 // Edge is how the load balancer was told to treat its targets.

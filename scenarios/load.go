@@ -181,6 +181,7 @@ func (r *reader) shop(n *yaml.Node, s *Shop) {
 		"drainSeconds":                  r.integer("drainSeconds", 0, 600, &s.DrainSeconds),
 		"proxyWaitSeconds":              r.integer("proxyWaitSeconds", 0, 600, &s.ProxyWaitSeconds),
 		"terminationGracePeriodSeconds": r.integer("terminationGracePeriodSeconds", 1, 600, &s.TerminationGracePeriodSeconds),
+		"databaseReplica":               r.boolean("databaseReplica", &s.DatabaseReplica),
 	})
 }
 

@@ -31,10 +31,11 @@ kind: Scenario
 metadata: {name: demo}
 spec:
   evidence: {wire: true, identities: true}
+  shop: {databaseReplica: true}
   phases:
   - name: baseline
   - name: stack
-    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
+    steps: [{autoscale: {service: product-catalog}}, restart-replica, {install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
   - {name: warm, judged: false, until: {atLeast: 5s}}
   budgets:
   - BUDGET
@@ -59,7 +60,7 @@ func TestWhatIsNotSaidHasItsDefault(t *testing.T) {
 	require.Empty(t, s.Warnings)
 	require.Equal(t, "eks-1.24", s.Spec.Topology)
 	require.Equal(t, uint64(1), s.Spec.Seed)
-	require.Equal(t, Shop{true, 5, 8, 30}, s.Spec.Shop)
+	require.Equal(t, Shop{true, 5, 8, 30, false}, s.Spec.Shop)
 	require.Equal(t, Day{1000, 5000}, s.Spec.Traffic.Day)
 	require.Equal(t, 90*time.Second, s.Spec.Traffic.CompressTo)
 	require.Equal(t, 5*time.Second, s.Spec.Traffic.Timeout)
@@ -96,7 +97,7 @@ spec:
     - restart-vault: {}
   topology: ci
   seed: 18446744073709551615
-  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3}
+  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3, databaseReplica: true}
   edge: {targets: ip, deregistrationDelaySeconds: 15, slowStartSeconds: 30, algorithm: round_robin, idleTimeoutSeconds: 10}
   traffic:
     day: {requests: 10, launchRequests: 20}
@@ -110,7 +111,7 @@ spec:
 	require.Empty(t, s.Warnings)
 	require.Equal(t, Metadata{"demo", "a demo"}, s.Metadata)
 	require.Equal(t, uint64(1<<64-1), s.Spec.Seed)
-	require.Equal(t, Shop{false, 1, 2, 3}, s.Spec.Shop)
+	require.Equal(t, Shop{false, 1, 2, 3, true}, s.Spec.Shop)
 	require.Equal(t, Edge{"ip", 15, 30, "round_robin", 10}, s.Spec.Edge)
 	require.Equal(t, Traffic{
 		Day: Day{10, 20}, CompressTo: time.Minute, Timeout: time.Second, MaxLate: 10 * time.Millisecond, MaxLateShare: 0.025,
@@ -238,6 +239,12 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"proxy certificates chained = 100%":              "no step install mesh",
 		"plaintext flows = 0":                            "add wire: true",
 		"unauthorised calls admitted = 0":                "no step probe-authorisation",
+		"autoscalers measured = 100%":                    "no step autoscale",
+		"autoscaled replicas >= 4":                       "no step autoscale",
+		"autoscaler warnings = 0":                        "no step autoscale",
+		"replica lag < 1MiB":                             "there may be no replica to measure: add databaseReplica: true",
+		"writes replicated within 5s":                    "there may be no replica to measure: add databaseReplica: true",
+		"replica back within 1m":                         "no step restart-replica",
 		"failed requests = 0 during step enforce":        "the scenario has no steps",
 		"failed requests = 0 in soak":                    `there is no phase "soak"; there are: baseline`,
 	}
@@ -264,6 +271,8 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"failed requests = 0 from step enforce to step install:mesh": "its window ends before it begins",
 		"failed requests = 0 of route ordr":                          `there is no route "ordr"; there are: browse`,
 		"failed requests = 0 of service payment-gatway":              `did you mean "payment-gateway"?`,
+		"autoscaled replicas = 3 in baseline":                        `phase "baseline" comes before autoscale`,
+		"autoscaled replicas = 3 of service order-processing":        "no step autoscale is for order-processing",
 		"failed requests = 0 of status five":                         "a status should be HTTP's or gRPC's number",
 	} {
 		t.Run(text, func(t *testing.T) {
@@ -336,7 +345,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
 	all, err := Shipped()
 	require.NoError(t, err)
-	require.Len(t, all, 7)
+	require.Len(t, all, 8)
 	for _, summary := range all {
 		s, err := Load(summary.Name)
 		require.NoError(t, err)

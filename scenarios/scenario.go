@@ -51,12 +51,15 @@ type Spec struct {
 	Overrides bundle.Overrides // images and charts in the place of the bundle's
 }
 
-// Shop is how carefully the shop's pods stop.
+// Shop is how carefully the shop's pods stop, and whether its database is copied.
 type Shop struct {
 	Drain                         bool // default true
 	DrainSeconds                  int  // default 5
 	ProxyWaitSeconds              int  // default 8
 	TerminationGracePeriodSeconds int  // default 30
+	// DatabaseReplica asks for the database's streaming replica; without it there is
+	// one where the host has room.
+	DatabaseReplica bool
 }
 
 // Traffic is the shop's day and how it is replayed.
@@ -296,8 +299,8 @@ func (s Step) String() string {
 		return s.Name + " " + o.Policy
 	case *Behave:
 		return fmt.Sprintf("%s: %s %s", s.Name, o.Service, behaving(o.Behaviour))
-	case *Canary:
-		return s.Name + ": " + o.String()
+	case *Canary, *Autoscale, *AwaitReplicas:
+		return fmt.Sprintf("%s: %s", s.Name, o)
 	case *EndCanary:
 		return s.Name + " of " + o.Service
 	case *MeasureAddedLatency:

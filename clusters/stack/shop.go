@@ -27,6 +27,9 @@ const (
 	replicaName  = "postgres-replica"
 )
 
+// ReplicaPod is the pod of the database's streaming replica.
+const ReplicaPod = replicaName + "-0"
+
 // shopClaims are the volumes of the database, which outlive its pods.
 var shopClaims = []string{"data-postgres-0", "data-postgres-replica-0"}
 
