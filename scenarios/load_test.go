@@ -88,7 +88,7 @@ spec:
     - install: {component: mesh}
     - move-secrets
     - inject: {services: [payment-gateway, product-catalog]}
-    - inject: {services: all}
+    - inject: {services: all, database: true}
     - await-authenticated
     - await-authenticated: {cycle: 7s}
     - enforce: {policy: deny}
@@ -127,11 +127,11 @@ spec:
 	}
 	require.Equal(t, []any{
 		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
-		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
+		&Inject{[]string{"payment-gateway", "product-catalog"}, false}, &Inject{Database: true}, &AwaitAuthenticated{time.Minute},
 		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
 	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
-	require.Equal(t, "inject all services", said[6])
+	require.Equal(t, "inject all services and the database", said[6])
 	require.Equal(t, "enforce deny", said[9])
 	require.Equal(t, []string{"two"}, s.Judged())
 }
@@ -331,7 +331,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "mtls-rollout.yaml", s.Source)
 	for name, want := range map[string]string{
-		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, in-cluster-load-ci, journeys-ci, mtls-rollout, mtls-rollout-careless`,
+		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, database-mesh-ci, in-cluster-load-ci, journeys-ci, mtls-rollout, mtls-rollout-careless`,
 		"./missing.yaml": "scenario file ./missing.yaml is not there",
 		"missing.yml":    "scenario file missing.yml is not there",
 		t.TempDir():      "read scenario",
@@ -345,7 +345,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
 	all, err := Shipped()
 	require.NoError(t, err)
-	require.Len(t, all, 8)
+	require.Len(t, all, 9)
 	for _, summary := range all {
 		s, err := Load(summary.Name)
 		require.NoError(t, err)

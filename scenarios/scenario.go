@@ -286,10 +286,14 @@ func (s Step) String() string {
 		}
 		return s.Name
 	case *Inject:
-		if len(o.Services) == 0 {
-			return s.Name + " all services"
+		words := s.Name + " all services"
+		if len(o.Services) > 0 {
+			words = s.Name + " " + strings.Join(o.Services, ", ")
 		}
-		return s.Name + " " + strings.Join(o.Services, ", ")
+		if o.Database {
+			words += " and the database"
+		}
+		return words
 	case *AwaitAuthenticated:
 		return fmt.Sprintf("%s for %s", s.Name, o.Cycle)
 	case *Enforce:

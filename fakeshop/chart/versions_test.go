@@ -259,8 +259,17 @@ func TestCallersAreDeclaredOnceAndPoliciesFollow(t *testing.T) {
 		callees := chart.Services()
 		if meshed {
 			callees = append(callees, chart.Database)
+			reads := o.Policies["MeshTLSAuthentication postgres-replica-callers"].Object["spec"].(map[string]any)["identityRefs"].([]any)
+			writes := o.Policies["MeshTLSAuthentication postgres-callers"].Object["spec"].(map[string]any)["identityRefs"].([]any)
+			require.Subset(t, writes, reads, "who reads from the replica may ask the primary, too")
+			require.Len(t, writes, len(reads)+1, "which the replica itself follows")
+			require.Equal(t, selector("postgres-replica", ""), labels(o.Policies["Server postgres-replica"].Object["spec"].(map[string]any)))
 		}
-		require.Len(t, o.Policies, 3*len(callees)+3)
+		guarded := len(callees)
+		if meshed {
+			guarded++ // the replica
+		}
+		require.Len(t, o.Policies, 3*guarded+3)
 		for _, callee := range callees {
 			server := o.Policies["Server "+callee].Object["spec"].(map[string]any)
 			require.Equal(t, selector(callee, ""), labels(server), "all versions of it")

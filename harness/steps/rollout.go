@@ -21,6 +21,7 @@ type Rollout struct {
 	canaries  map[string]map[string]version // by service and version
 	scalers   map[string]scaler             // by service
 
+	database     bool // has a proxy, and its replica too
 	secretsMoved bool // into Vault, by the step move-secrets
 	declared     bool // only declared callers are let in, by the step enforce
 }
@@ -109,6 +110,10 @@ func (r *Rollout) env(env *Env) *stack.Env {
 	}
 	if len(r.canaries) > 0 {
 		shop["canaries"] = r.canaryValues()
+	}
+	if r.database {
+		postgres, _ := shop["postgres"].(map[string]any)
+		shop["postgres"] = stack.MergeValues(map[string]any{"meshed": true}, postgres)
 	}
 	if len(r.scalers) > 0 {
 		shop["autoscaling"] = r.scalerValues()
