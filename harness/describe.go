@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -32,7 +33,7 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 		Traffic: s.RecordedTraffic(), Budgets: s.BudgetLines(),
 		Shop: results.Shop{
 			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
-			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, DatabaseReplica: s.Spec.Shop.DatabaseReplica,
+			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, DatabaseReplica: s.Spec.Shop.DatabaseReplica, Values: s.Spec.Shop.Values,
 		},
 		Edge: results.Edge(s.Spec.Edge),
 	}
@@ -118,5 +119,5 @@ func shopValues(s scenarios.Shop, e scenarios.Edge) map[string]any {
 	if s.DatabaseReplica {
 		values["postgres"] = map[string]any{"replica": map[string]any{"enabled": true}}
 	}
-	return values
+	return stack.MergeValues(s.Values, values)
 }

@@ -49,6 +49,7 @@ func TestWhatAScenarioAsksOfTheShopBecomesChartValues(t *testing.T) {
 	require.NoError(t, err)
 	values := stackValues(plain)
 	require.Equal(t, []string{"shop"}, slices.Collect(maps.Keys(values)))
+	require.Equal(t, 0.02, values["shop"]["provider"].(map[string]any)["declineRate"])
 	require.NotContains(t, values["shop"], "postgres", "whether there is a replica is for the host's room to say")
 	require.Equal(t, map[string]any{"enabled": true, "seconds": 5}, values["shop"]["drain"])
 

@@ -51,7 +51,8 @@ type Spec struct {
 	Overrides bundle.Overrides // images and charts in the place of the bundle's
 }
 
-// Shop is how carefully the shop's pods stop, and whether its database is copied.
+// Shop is how carefully the shop's pods stop, whether its database is copied, and
+// what else it is like.
 type Shop struct {
 	Drain                         bool // default true
 	DrainSeconds                  int  // default 5
@@ -60,6 +61,8 @@ type Shop struct {
 	// DatabaseReplica asks for the database's streaming replica; without it there is
 	// one where the host has room.
 	DatabaseReplica bool
+	// Values are more of the shop chart's own: see shopKeys. Nil for none.
+	Values map[string]any
 }
 
 // Traffic is the shop's day and how it is replayed.
