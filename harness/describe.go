@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 )
@@ -32,7 +33,7 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 		Traffic: s.RecordedTraffic(), Budgets: s.BudgetLines(),
 		Shop: results.Shop{
 			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
-			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds,
+			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, DatabaseReplica: s.Spec.Shop.DatabaseReplica, Values: s.Spec.Shop.Values,
 		},
 		Edge: results.Edge(s.Spec.Edge),
 	}
@@ -90,10 +91,23 @@ func text(chars []int8) string {
 	return b.String()
 }
 
+// quickMetrics is how often the metrics server asks the kubelets where autoscalers
+// wait for it, as on EKS; elsewhere it costs less by asking every minute.
+const quickMetrics = "15s"
+
+// stackValues are the scenario's words as chart values, by component.
+func stackValues(s *scenarios.Scenario) map[string]map[string]any {
+	values := map[string]map[string]any{"shop": shopValues(s.Spec.Shop, s.Spec.Edge)}
+	if s.Autoscales() {
+		values["metrics-server"] = map[string]any{"resolution": quickMetrics}
+	}
+	return values
+}
+
 // shopValues are the scenario's words on how the shop stops, and on what stands
 // before it, as chart values.
 func shopValues(s scenarios.Shop, e scenarios.Edge) map[string]any {
-	return map[string]any{
+	values := map[string]any{
 		"drain":                         map[string]any{"enabled": s.Drain, "seconds": s.DrainSeconds},
 		"mesh":                          map[string]any{"proxyWaitSeconds": s.ProxyWaitSeconds},
 		"terminationGracePeriodSeconds": s.TerminationGracePeriodSeconds,
@@ -102,4 +116,8 @@ func shopValues(s scenarios.Shop, e scenarios.Edge) map[string]any {
 			"algorithm": e.Algorithm, "idleTimeoutSeconds": e.IdleTimeoutSeconds,
 		},
 	}
+	if s.DatabaseReplica {
+		values["postgres"] = map[string]any{"replica": map[string]any{"enabled": true}}
+	}
+	return stack.MergeValues(s.Values, values)
 }

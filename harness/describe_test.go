@@ -1,8 +1,10 @@
 package harness
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,4 +42,20 @@ func TestTheRecordNamesWhatCameInTheBundlesPlace(t *testing.T) {
 	}, run.Images[0])
 	require.Empty(t, run.Images[1].Source)
 	require.Equal(t, []results.Chart{{Name: "linkerd-crds", Version: "1.8.0", Digest: "sha256:cc", Origin: "local", Source: "./linkerd-crds"}}, run.Charts)
+}
+
+func TestWhatAScenarioAsksOfTheShopBecomesChartValues(t *testing.T) {
+	plain, err := scenarios.Load("journeys-ci")
+	require.NoError(t, err)
+	values := stackValues(plain)
+	require.Equal(t, []string{"shop"}, slices.Collect(maps.Keys(values)))
+	require.Equal(t, 0.02, values["shop"]["provider"].(map[string]any)["declineRate"])
+	require.NotContains(t, values["shop"], "postgres", "whether there is a replica is for the host's room to say")
+	require.Equal(t, map[string]any{"enabled": true, "seconds": 5}, values["shop"]["drain"])
+
+	scaling, err := scenarios.Load("scale-ci")
+	require.NoError(t, err)
+	values = stackValues(scaling)
+	require.Equal(t, map[string]any{"resolution": "15s"}, values["metrics-server"], "an autoscaler's metrics are fresh")
+	require.Equal(t, map[string]any{"replica": map[string]any{"enabled": true}}, values["shop"]["postgres"])
 }

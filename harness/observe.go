@@ -17,10 +17,14 @@ import (
 // scrapeInterval is how far Prometheus may lag behind the proxies' counters.
 const scrapeInterval = 5 * time.Second
 
-// observePhase looks at what a phase leaves: calls with and without mTLS and
-// what the proxies use, from the moment that there are proxies to tell, and the
-// answers to the budgets' own queries.
+// observePhase looks at what a phase leaves: autoscalers and the database's
+// replica where there are some, calls with and without mTLS and what the proxies
+// use, from the moment that there are proxies to tell, and the answers to the
+// budgets' own queries.
 func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.Duration) error {
+	if err := r.observeScale(ctx, phase); err != nil {
+		return err
+	}
 	queries, meshed := queriesOf(r.Scenario, phase), len(r.env.Rollout.Injected()) > 0
 	if !meshed && len(queries) == 0 {
 		return nil
@@ -58,6 +62,23 @@ func (r *rehearsal) observeHost(ctx context.Context) error {
 		return nil
 	}
 	return r.probe(ctx, results.ProbeHostLoad, func(context.Context) (any, error) { return r.host.Read() })
+}
+
+// observeScale looks at autoscalers, and at the replica of the database.
+func (r *rehearsal) observeScale(ctx context.Context, phase string) error {
+	if r.env.Rollout.Autoscaled() {
+		if err := r.probe(ctx, results.ProbeAutoscaling, func(ctx context.Context) (any, error) {
+			return probes.Autoscaling(ctx, r.kube.Clientset, phase)
+		}); err != nil {
+			return err
+		}
+	}
+	if !r.Scenario.Spec.Shop.DatabaseReplica {
+		return nil
+	}
+	return r.probe(ctx, results.ProbeReplication, func(ctx context.Context) (any, error) {
+		return probes.Replication(ctx, r.database(), probes.PSQL{Exec: r.kube.Exec, Replica: true}, phase)
+	})
 }
 
 // queriesOf returns the queries that budgets ask at the end of a phase.

@@ -103,7 +103,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	r.stack = &stack.Env{
 		Kube: client, Images: o.Bundle, Fit: o.Cluster.Fit, KMSEndpoint: o.Cluster.KMSEndpoint,
 		Mesh: o.Mesh, Kubeconfig: o.Cluster.Kubeconfig, Log: o.Log, Progress: o.Progress,
-		Values: map[string]map[string]any{"shop": shopValues(o.Scenario.Spec.Shop, o.Scenario.Spec.Edge)},
+		Values: stackValues(o.Scenario),
 	}
 	shop, err := stack.ByName("shop")
 	if err != nil {

@@ -96,6 +96,7 @@ const (
 	FieldPod     = "pod"
 	FieldMeshed  = "meshed" // "true" | "false": does the pod have a proxy
 	FieldError   = "error"  // of a step that failed
+	FieldObject  = "object" // the kind of what Kubernetes' own event is about
 )
 
 // States of a pod or a node (FieldState).

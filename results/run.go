@@ -133,6 +133,9 @@ type Shop struct {
 	DrainSeconds                  int  `json:"drainSeconds"`
 	ProxyWaitSeconds              int  `json:"proxyWaitSeconds"`
 	TerminationGracePeriodSeconds int  `json:"terminationGracePeriodSeconds"`
+	DatabaseReplica               bool `json:"databaseReplica,omitempty"` // it was asked for
+	// Values are more of the shop chart's, as the scenario gives them.
+	Values map[string]any `json:"values,omitempty"`
 }
 
 // Edge is how the load balancer was told to treat its targets.

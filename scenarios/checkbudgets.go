@@ -46,6 +46,15 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 	case budget.IssuerCertificate:
 		r.wantStep(b, at, seen, "issuer")
 		r.wantMeshInTheEnd(b, at, seen)
+	case budget.AutoscalersMeasured, budget.AutoscaledReplicas, budget.AutoscalerWarnings:
+		r.wantStep(b, at, seen, autoscaled)
+		r.checkScaled(s, b, at, seen)
+	case budget.ReplicaLag, budget.WritesReplicated:
+		if !s.Spec.Shop.DatabaseReplica {
+			r.fail(at, "budget %q: there may be no replica to measure: add databaseReplica: true to the scenario's shop", b.Text)
+		}
+	case budget.ReplicaBack:
+		r.wantStep(b, at, seen, replicaRestarted)
 	case budget.VaultUnsealed:
 		r.wantStep(b, at, seen, vaultRestarted)
 	case budget.VaultSealed:
@@ -220,6 +229,35 @@ func (r *reader) checkMeshedPhases(s *Scenario, b budget.Budget, at *yaml.Node, 
 			r.failIn(at, name.Column, "budget %q: phase %q comes before install mesh", b.Text, name.Name)
 		default:
 			r.failIn(at, name.Column, "budget %q: phase %q comes after uninstall-mesh", b.Text, name.Name)
+		}
+	}
+}
+
+// checkScaled refuses to look for autoscalers where there are none: in a phase
+// before they come, or of a service that gets none.
+func (r *reader) checkScaled(s *Scenario, b budget.Budget, at *yaml.Node, seen course) {
+	first := seen.done[autoscaled]
+	if len(first) == 0 {
+		return
+	}
+	for _, name := range b.Phases {
+		if i := slices.Index(phaseNames(s), name.Name); i >= 0 && i < first[0] {
+			r.failIn(at, name.Column, "budget %q: phase %q comes before autoscale", b.Text, name.Name)
+		}
+	}
+	var scaled []string
+	for _, p := range s.Spec.Phases {
+		for _, step := range p.Steps {
+			if o, ok := step.Options.(*Autoscale); ok {
+				scaled = append(scaled, o.Service)
+			}
+		}
+	}
+	for _, c := range b.Filter {
+		for _, v := range c.Values {
+			if !slices.Contains(scaled, v.Name) && slices.Contains(shopchart.Services(), v.Name) {
+				r.failIn(at, v.Column, "budget %q: no step autoscale is for %s", b.Text, v.Name)
+			}
 		}
 	}
 }

@@ -122,14 +122,14 @@ func (t Traffic) weight(route string) float64 {
 	if t.Replay != nil {
 		return 0
 	}
-	total := 0
-	for _, weight := range t.Mix {
+	weights, total := t.Weights(), 0
+	for _, weight := range weights {
 		total += weight
 	}
 	if total == 0 {
 		return 0
 	}
-	return float64(t.Mix[route]) / float64(total)
+	return float64(weights[route]) / float64(total)
 }
 
 // slowest is the least mean rate of the phases.

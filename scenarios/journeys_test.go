@@ -45,6 +45,19 @@ func TestTheSharesOfTheShopsJourneysAreAboutTheMixs(t *testing.T) {
 	}
 }
 
+func TestWhatIsPlannedOfARouteFollowsTheJourneysAndNotTheUsualMix(t *testing.T) {
+	s, err := Load("journeys-ci")
+	require.NoError(t, err)
+	routes, steps := s.Spec.Traffic.Journeys.Routes(), s.Spec.Traffic.Journeys.Steps()
+	require.InDelta(t, routes["order"]/steps, s.Spec.Traffic.weight("order"), 1e-5)
+	require.Zero(t, s.Spec.Traffic.weight("grpc-stock"), "no journey comes there, though the usual mix does")
+	b := s.Spec.Budgets[1]
+	require.Equal(t, "failed requests = 0 shown to 95% of route order in soak", b.Text)
+	needs := s.needs(b, s.Plan())
+	require.Len(t, needs, 1)
+	require.Contains(t, needs[0], "60 requests without a failure in soak; at least ")
+}
+
 func TestJourneysCanBeWrittenInPlace(t *testing.T) {
 	s, err := Parse("demo.yaml", []byte(spec(`    journeys:
       longest: 3

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/scenarios/budget"
 )
 
@@ -181,7 +182,31 @@ func (r *reader) shop(n *yaml.Node, s *Shop) {
 		"drainSeconds":                  r.integer("drainSeconds", 0, 600, &s.DrainSeconds),
 		"proxyWaitSeconds":              r.integer("proxyWaitSeconds", 0, 600, &s.ProxyWaitSeconds),
 		"terminationGracePeriodSeconds": r.integer("terminationGracePeriodSeconds", 1, 600, &s.TerminationGracePeriodSeconds),
+		"databaseReplica":               r.boolean("databaseReplica", &s.DatabaseReplica),
+		"values":                        r.shopValues(&s.Values),
 	})
+}
+
+// shopKeys are the values of the shop's chart that a scenario may set for the
+// whole rehearsal; all others are its other keys' or its steps' to say.
+var shopKeys = []string{"failFast", "orders", "provider", "reservations", "retries"}
+
+func (r *reader) shopValues(into *map[string]any) field {
+	return func(n *yaml.Node) {
+		r.values("values", into)(n)
+		if *into == nil {
+			return
+		}
+		for i := 0; i < len(n.Content); i += 2 {
+			if key := n.Content[i]; !slices.Contains(shopKeys, key.Value) {
+				r.fail(key, "values may be of: %s; not %q", strings.Join(shopKeys, ", "), key.Value)
+				return
+			}
+		}
+		if err := shopchart.CheckValues(*into); err != nil {
+			r.fail(n, "values are not the shop's (docs/shop.md): %v", err)
+		}
+	}
 }
 
 func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {

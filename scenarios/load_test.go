@@ -31,10 +31,11 @@ kind: Scenario
 metadata: {name: demo}
 spec:
   evidence: {wire: true, identities: true}
+  shop: {databaseReplica: true}
   phases:
   - name: baseline
   - name: stack
-    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
+    steps: [{autoscale: {service: product-catalog}}, restart-replica, {install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
   - {name: warm, judged: false, until: {atLeast: 5s}}
   budgets:
   - BUDGET
@@ -59,7 +60,7 @@ func TestWhatIsNotSaidHasItsDefault(t *testing.T) {
 	require.Empty(t, s.Warnings)
 	require.Equal(t, "eks-1.24", s.Spec.Topology)
 	require.Equal(t, uint64(1), s.Spec.Seed)
-	require.Equal(t, Shop{true, 5, 8, 30}, s.Spec.Shop)
+	require.Equal(t, Shop{true, 5, 8, 30, false, nil}, s.Spec.Shop)
 	require.Equal(t, Day{1000, 5000}, s.Spec.Traffic.Day)
 	require.Equal(t, 90*time.Second, s.Spec.Traffic.CompressTo)
 	require.Equal(t, 5*time.Second, s.Spec.Traffic.Timeout)
@@ -87,7 +88,7 @@ spec:
     - install: {component: mesh}
     - move-secrets
     - inject: {services: [payment-gateway, product-catalog]}
-    - inject: {services: all}
+    - inject: {services: all, database: true}
     - await-authenticated
     - await-authenticated: {cycle: 7s}
     - enforce: {policy: deny}
@@ -96,7 +97,7 @@ spec:
     - restart-vault: {}
   topology: ci
   seed: 18446744073709551615
-  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3}
+  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3, databaseReplica: true, values: {provider: {declineRate: 0.02}, retries: 0}}
   edge: {targets: ip, deregistrationDelaySeconds: 15, slowStartSeconds: 30, algorithm: round_robin, idleTimeoutSeconds: 10}
   traffic:
     day: {requests: 10, launchRequests: 20}
@@ -110,7 +111,7 @@ spec:
 	require.Empty(t, s.Warnings)
 	require.Equal(t, Metadata{"demo", "a demo"}, s.Metadata)
 	require.Equal(t, uint64(1<<64-1), s.Spec.Seed)
-	require.Equal(t, Shop{false, 1, 2, 3}, s.Spec.Shop)
+	require.Equal(t, Shop{false, 1, 2, 3, true, map[string]any{"provider": map[string]any{"declineRate": 0.02}, "retries": 0}}, s.Spec.Shop)
 	require.Equal(t, Edge{"ip", 15, 30, "round_robin", 10}, s.Spec.Edge)
 	require.Equal(t, Traffic{
 		Day: Day{10, 20}, CompressTo: time.Minute, Timeout: time.Second, MaxLate: 10 * time.Millisecond, MaxLateShare: 0.025,
@@ -126,11 +127,11 @@ spec:
 	}
 	require.Equal(t, []any{
 		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
-		&Inject{[]string{"payment-gateway", "product-catalog"}}, &Inject{}, &AwaitAuthenticated{time.Minute},
+		&Inject{[]string{"payment-gateway", "product-catalog"}, false}, &Inject{Database: true}, &AwaitAuthenticated{time.Minute},
 		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
 	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
-	require.Equal(t, "inject all services", said[6])
+	require.Equal(t, "inject all services and the database", said[6])
 	require.Equal(t, "enforce deny", said[9])
 	require.Equal(t, []string{"two"}, s.Judged())
 }
@@ -143,54 +144,57 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		line, column int
 		message      string
 	}{
-		"an empty file":               {"", 1, 1, "the file is empty"},
-		"no YAML":                     {"a: [", 1, 1, "not YAML: did not find"},
-		"no YAML further down":        {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
-		"two documents":               {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
-		"a list":                      {"- a", 1, 1, "the scenario should be a mapping, not a list"},
-		"an unknown key":              {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, edge, evidence, overrides, phases, seed`},
-		"an unknown key deep inside":  {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
-		"a key twice":                 {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
-		"a missing key":               {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
-		"another kind":                {strings.Replace(smallest, "kind: Scenario", "kind: Topology", 1), 2, 7, `kind should be one of Scenario, not "Topology"`},
-		"another version":             {strings.Replace(smallest, "v1alpha1", "v2", 1), 1, 13, `apiVersion should be one of meshsim.dev/v1alpha1, not "meshsim.dev/v2"`},
-		"a bad name":                  {strings.Replace(smallest, "name: demo", "name: My Demo", 1), 3, 18, `name "My Demo" should be lower-case letters`},
-		"a text for a number":         {spec(`seed: "5"`), 5, 9, `seed should be a whole number from 0 on, not "5"`},
-		"a negative seed":             {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
-		"a text for a truth":          {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
-		"a number out of range":       {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
-		"another kind of target":      {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of ip, instance, not "lambda"`},
-		"slow start and least busy":   {spec("edge: {slowStartSeconds: 30, algorithm: least_outstanding_requests}"), 5, 9, "slow start does not go with least_outstanding_requests, as at AWS"},
-		"a broken number":             {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
-		"a duration without unit":     {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
-		"a duration out of range":     {spec("traffic: {compressTo: 1ms}"), 5, 25, "compressTo should be from 1s to 24h0m0s, not 1ms"},
-		"a share without percent":     {spec("traffic: {maxLateShare: 0.01}"), 5, 27, "maxLateShare should be a percentage from 0% to 100%, such as 1%"},
-		"a share that is no number":   {spec("traffic: {maxLateShare: NaN%}"), 5, 27, "maxLateShare should be a percentage"},
-		"an unknown route":            {spec("traffic: {mix: {brwse: 1}}"), 5, 19, `unknown key "brwse" in mix; known are: browse, configure`},
-		"a mix of nothing":            {spec("traffic: {mix: {browse: 0}}"), 5, 18, "the mix should give weight to at least one route"},
-		"a launch that is none":       {spec("traffic: {day: {requests: 10, launchRequests: 5}}"), 5, 12, "launchRequests (5) is the whole launch day"},
-		"no phases":                   {strings.Replace(smallest, "  phases:\n  - name: baseline\n", "  phases: []\n", 1), 1, 1, "a scenario needs at least one phase"},
-		"no budgets":                  {strings.Replace(smallest, "budgets:\n  - failed requests = 0", "budgets: []", 1), 1, 1, "a scenario needs at least one budget"},
-		"two phases of one name":      {phase("name: a\n  - name: a"), 7, 5, `two phases are named "a"`},
-		"a phase that ends at once":   {phase("name: a\n    judged: false"), 6, 5, `phase "a" has no steps and nothing to wait for`},
-		"a scale of nothing":          {phase("name: a\n    scale: 0"), 7, 12, "scale should be a number above 0 and up to 1000, not 0"},
-		"a scale that is no number":   {phase("name: a\n    scale: .nan"), 7, 12, "scale should be a number above 0"},
-		"an unknown step":             {phase("name: a\n    steps: [instal]"), 7, 13, `unknown step "instal"; known are: install, move-secrets, inject`},
-		"a step of two":               {phase("name: a\n    steps: [{inject: {}, enforce: {}}]"), 7, 13, "a step should be one name with its options"},
-		"an unknown option":           {phase("name: a\n    steps: [{restart-vault: {now: true}}]"), 7, 30, `unknown key "now" in step restart-vault; known are: none`},
-		"an option that is missing":   {phase("name: a\n    steps: [install]"), 7, 13, `step install needs the key "component"`},
-		"an unknown component":        {phase("name: a\n    steps: [{install: {component: istio}}]"), 7, 35, "component should be one of metrics-server, monitoring"},
-		"an unknown service":          {phase("name: a\n    steps: [{inject: {services: [cart]}}]"), 7, 34, "service should be one of product-catalog"},
-		"no services":                 {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, {inject: {services: []}}]"), 7, 164, "services should name at least one"},
-		"evidence that there is not":  {spec("evidence: {logs: true}"), 5, 14, `unknown key "logs" in evidence; known are: identities, wire`},
-		"other callers":               {phase("name: a\n    steps: [{enforce: {callers: all}}]"), 7, 33, `callers should be one of any, declared, not "all"`},
-		"trying who gets in too soon": {phase("name: a\n    steps: [probe-authorisation]"), 7, 13, "step probe-authorisation needs install mesh before it"},
-		"an unknown policy":           {phase("name: a\n    steps: [{enforce: {policy: allow}}]"), 7, 32, "policy should be one of all-authenticated"},
-		"a step before what it needs": {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: issuer}}]"), 7, 51, "step install issuer needs install vault before it"},
-		"a budget of unknown words":   {strings.Replace(smallest, "failed requests = 0", "failures = 0", 1), 8, 5, `budget "failures = 0": no budget begins with "failures"`},
-		"a budget's column":           {strings.Replace(smallest, "failed requests = 0", "failed requests > 0", 1), 8, 21, `">" should be = or <=`},
-		"a quoted budget's column":    {strings.Replace(smallest, "failed requests = 0", `"failed requests > 0"`, 1), 8, 22, `">" should be = or <=`},
-		"a budget that is no text":    {strings.Replace(smallest, "failed requests = 0", "5", 1), 8, 5, "a budget should be one line of text, not the number 5"},
+		"an empty file":                 {"", 1, 1, "the file is empty"},
+		"no YAML":                       {"a: [", 1, 1, "not YAML: did not find"},
+		"no YAML further down":          {"a: 1\nb: @c", 2, 1, "not YAML: found character that cannot start any token"},
+		"two documents":                 {smallest + "---\na: 1\n", 9, 1, "a scenario file holds one document"},
+		"a list":                        {"- a", 1, 1, "the scenario should be a mapping, not a list"},
+		"an unknown key":                {spec("colour: red"), 5, 3, `unknown key "colour" in spec; known are: budgets, edge, evidence, overrides, phases, seed`},
+		"an unknown key deep inside":    {phase("name: a\n    until: {request: 5}"), 7, 13, `unknown key "request" in until; known are: atLeast, requests`},
+		"a key twice":                   {spec("seed: 1\n  seed: 2"), 6, 3, `key "seed" is given twice in spec`},
+		"a missing key":                 {strings.Replace(smallest, "metadata: {name: demo}\n", "", 1), 1, 1, `the scenario needs the key "metadata"`},
+		"another kind":                  {strings.Replace(smallest, "kind: Scenario", "kind: Topology", 1), 2, 7, `kind should be one of Scenario, not "Topology"`},
+		"another version":               {strings.Replace(smallest, "v1alpha1", "v2", 1), 1, 13, `apiVersion should be one of meshsim.dev/v1alpha1, not "meshsim.dev/v2"`},
+		"a bad name":                    {strings.Replace(smallest, "name: demo", "name: My Demo", 1), 3, 18, `name "My Demo" should be lower-case letters`},
+		"a text for a number":           {spec(`seed: "5"`), 5, 9, `seed should be a whole number from 0 on, not "5"`},
+		"a negative seed":               {spec("seed: -5"), 5, 9, "seed should be a whole number from 0 on, not -5"},
+		"a text for a truth":            {spec("shop: {drain: yes please}"), 5, 17, `drain should be true or false, not "yes please"`},
+		"a number out of range":         {spec("shop: {drainSeconds: 601}"), 5, 24, "drainSeconds should be a whole number from 0 to 600, not 601"},
+		"values that are not asked for": {spec("shop: {values: {images: {}}}"), 5, 19, `values may be of: failFast, orders, provider, reservations, retries; not "images"`},
+		"values that are no mapping":    {spec("shop: {values: 5}"), 5, 18, "values should be a mapping, not the number 5"},
+		"values that do not fit":        {spec("shop: {values: {provider: {declineRate: 2}}}"), 5, 18, "values are not the shop's (docs/shop.md): provider.declineRate: "},
+		"another kind of target":        {spec("edge: {targets: lambda}"), 5, 19, `targets should be one of ip, instance, not "lambda"`},
+		"slow start and least busy":     {spec("edge: {slowStartSeconds: 30, algorithm: least_outstanding_requests}"), 5, 9, "slow start does not go with least_outstanding_requests, as at AWS"},
+		"a broken number":               {spec("shop: {drainSeconds: 1.5}"), 5, 24, `drainSeconds should be a whole number from 0 to 600, not "1.5"`},
+		"a duration without unit":       {spec("traffic: {compressTo: 90}"), 5, 25, "compressTo should be a duration such as 90s, not the number 90"},
+		"a duration out of range":       {spec("traffic: {compressTo: 1ms}"), 5, 25, "compressTo should be from 1s to 24h0m0s, not 1ms"},
+		"a share without percent":       {spec("traffic: {maxLateShare: 0.01}"), 5, 27, "maxLateShare should be a percentage from 0% to 100%, such as 1%"},
+		"a share that is no number":     {spec("traffic: {maxLateShare: NaN%}"), 5, 27, "maxLateShare should be a percentage"},
+		"an unknown route":              {spec("traffic: {mix: {brwse: 1}}"), 5, 19, `unknown key "brwse" in mix; known are: browse, configure`},
+		"a mix of nothing":              {spec("traffic: {mix: {browse: 0}}"), 5, 18, "the mix should give weight to at least one route"},
+		"a launch that is none":         {spec("traffic: {day: {requests: 10, launchRequests: 5}}"), 5, 12, "launchRequests (5) is the whole launch day"},
+		"no phases":                     {strings.Replace(smallest, "  phases:\n  - name: baseline\n", "  phases: []\n", 1), 1, 1, "a scenario needs at least one phase"},
+		"no budgets":                    {strings.Replace(smallest, "budgets:\n  - failed requests = 0", "budgets: []", 1), 1, 1, "a scenario needs at least one budget"},
+		"two phases of one name":        {phase("name: a\n  - name: a"), 7, 5, `two phases are named "a"`},
+		"a phase that ends at once":     {phase("name: a\n    judged: false"), 6, 5, `phase "a" has no steps and nothing to wait for`},
+		"a scale of nothing":            {phase("name: a\n    scale: 0"), 7, 12, "scale should be a number above 0 and up to 1000, not 0"},
+		"a scale that is no number":     {phase("name: a\n    scale: .nan"), 7, 12, "scale should be a number above 0"},
+		"an unknown step":               {phase("name: a\n    steps: [instal]"), 7, 13, `unknown step "instal"; known are: install, move-secrets, inject`},
+		"a step of two":                 {phase("name: a\n    steps: [{inject: {}, enforce: {}}]"), 7, 13, "a step should be one name with its options"},
+		"an unknown option":             {phase("name: a\n    steps: [{restart-vault: {now: true}}]"), 7, 30, `unknown key "now" in step restart-vault; known are: none`},
+		"an option that is missing":     {phase("name: a\n    steps: [install]"), 7, 13, `step install needs the key "component"`},
+		"an unknown component":          {phase("name: a\n    steps: [{install: {component: istio}}]"), 7, 35, "component should be one of metrics-server, monitoring"},
+		"an unknown service":            {phase("name: a\n    steps: [{inject: {services: [cart]}}]"), 7, 34, "service should be one of product-catalog"},
+		"no services":                   {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, {install: {component: mesh}}, {inject: {services: []}}]"), 7, 164, "services should name at least one"},
+		"evidence that there is not":    {spec("evidence: {logs: true}"), 5, 14, `unknown key "logs" in evidence; known are: identities, wire`},
+		"other callers":                 {phase("name: a\n    steps: [{enforce: {callers: all}}]"), 7, 33, `callers should be one of any, declared, not "all"`},
+		"trying who gets in too soon":   {phase("name: a\n    steps: [probe-authorisation]"), 7, 13, "step probe-authorisation needs install mesh before it"},
+		"an unknown policy":             {phase("name: a\n    steps: [{enforce: {policy: allow}}]"), 7, 32, "policy should be one of all-authenticated"},
+		"a step before what it needs":   {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: issuer}}]"), 7, 51, "step install issuer needs install vault before it"},
+		"a budget of unknown words":     {strings.Replace(smallest, "failed requests = 0", "failures = 0", 1), 8, 5, `budget "failures = 0": no budget begins with "failures"`},
+		"a budget's column":             {strings.Replace(smallest, "failed requests = 0", "failed requests > 0", 1), 8, 21, `">" should be = or <=`},
+		"a quoted budget's column":      {strings.Replace(smallest, "failed requests = 0", `"failed requests > 0"`, 1), 8, 22, `">" should be = or <=`},
+		"a budget that is no text":      {strings.Replace(smallest, "failed requests = 0", "5", 1), 8, 5, "a budget should be one line of text, not the number 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			problems := problemsOf(t, c.text)
@@ -238,6 +242,12 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"proxy certificates chained = 100%":              "no step install mesh",
 		"plaintext flows = 0":                            "add wire: true",
 		"unauthorised calls admitted = 0":                "no step probe-authorisation",
+		"autoscalers measured = 100%":                    "no step autoscale",
+		"autoscaled replicas >= 4":                       "no step autoscale",
+		"autoscaler warnings = 0":                        "no step autoscale",
+		"replica lag < 1MiB":                             "there may be no replica to measure: add databaseReplica: true",
+		"writes replicated within 5s":                    "there may be no replica to measure: add databaseReplica: true",
+		"replica back within 1m":                         "no step restart-replica",
 		"failed requests = 0 during step enforce":        "the scenario has no steps",
 		"failed requests = 0 in soak":                    `there is no phase "soak"; there are: baseline`,
 	}
@@ -264,6 +274,8 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"failed requests = 0 from step enforce to step install:mesh": "its window ends before it begins",
 		"failed requests = 0 of route ordr":                          `there is no route "ordr"; there are: browse`,
 		"failed requests = 0 of service payment-gatway":              `did you mean "payment-gateway"?`,
+		"autoscaled replicas = 3 in baseline":                        `phase "baseline" comes before autoscale`,
+		"autoscaled replicas = 3 of service order-processing":        "no step autoscale is for order-processing",
 		"failed requests = 0 of status five":                         "a status should be HTTP's or gRPC's number",
 	} {
 		t.Run(text, func(t *testing.T) {
@@ -322,7 +334,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "mtls-rollout.yaml", s.Source)
 	for name, want := range map[string]string{
-		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, in-cluster-load-ci, mtls-rollout, mtls-rollout-careless`,
+		"mtls-rolout":    `no shipped scenario is named "mtls-rolout"; there are: canary-ci, database-mesh-ci, in-cluster-load-ci, journeys-ci, mtls-rollout, mtls-rollout-careless`,
 		"./missing.yaml": "scenario file ./missing.yaml is not there",
 		"missing.yml":    "scenario file missing.yml is not there",
 		t.TempDir():      "read scenario",
@@ -336,7 +348,7 @@ func TestLoadFindsShippedOnesByNameAndOthersByPath(t *testing.T) {
 func TestEveryShippedScenarioIsValidNamedAsItsFileAndWarnsOfNothing(t *testing.T) {
 	all, err := Shipped()
 	require.NoError(t, err)
-	require.Len(t, all, 6)
+	require.Len(t, all, 9)
 	for _, summary := range all {
 		s, err := Load(summary.Name)
 		require.NoError(t, err)

@@ -51,12 +51,18 @@ type Spec struct {
 	Overrides bundle.Overrides // images and charts in the place of the bundle's
 }
 
-// Shop is how carefully the shop's pods stop.
+// Shop is how carefully the shop's pods stop, whether its database is copied, and
+// what else it is like.
 type Shop struct {
 	Drain                         bool // default true
 	DrainSeconds                  int  // default 5
 	ProxyWaitSeconds              int  // default 8
 	TerminationGracePeriodSeconds int  // default 30
+	// DatabaseReplica asks for the database's streaming replica; without it there is
+	// one where the host has room.
+	DatabaseReplica bool
+	// Values are more of the shop chart's own: see shopKeys. Nil for none.
+	Values map[string]any
 }
 
 // Traffic is the shop's day and how it is replayed.
@@ -283,10 +289,14 @@ func (s Step) String() string {
 		}
 		return s.Name
 	case *Inject:
-		if len(o.Services) == 0 {
-			return s.Name + " all services"
+		words := s.Name + " all services"
+		if len(o.Services) > 0 {
+			words = s.Name + " " + strings.Join(o.Services, ", ")
 		}
-		return s.Name + " " + strings.Join(o.Services, ", ")
+		if o.Database {
+			words += " and the database"
+		}
+		return words
 	case *AwaitAuthenticated:
 		return fmt.Sprintf("%s for %s", s.Name, o.Cycle)
 	case *Enforce:
@@ -296,8 +306,8 @@ func (s Step) String() string {
 		return s.Name + " " + o.Policy
 	case *Behave:
 		return fmt.Sprintf("%s: %s %s", s.Name, o.Service, behaving(o.Behaviour))
-	case *Canary:
-		return s.Name + ": " + o.String()
+	case *Canary, *Autoscale, *AwaitReplicas:
+		return fmt.Sprintf("%s: %s", s.Name, o)
 	case *EndCanary:
 		return s.Name + " of " + o.Service
 	case *MeasureAddedLatency:

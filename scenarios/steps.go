@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 // Step is one thing done to the cluster. Options is a pointer to the type that
@@ -41,7 +39,10 @@ type MoveSecrets struct{}
 
 // Inject gives services the mesh's proxy by rolling restarts, one after
 // another. No service named means all of them.
-type Inject struct{ Services []string }
+type Inject struct {
+	Services []string
+	Database bool // and then the database with its replica, each of one pod
+}
 
 // AwaitAuthenticated waits until a whole cycle has passed without a call that
 // was not encrypted.
@@ -133,6 +134,9 @@ var stepKinds = []stepKind{
 	},
 	{name: "upgrade-mesh", read: readUpgrade, needs: always("mesh"), gives: always()},
 	{name: "uninstall-mesh", read: readUninstall, needs: always("mesh"), gives: always(), takes: always("mesh", injected, enforced)},
+	{name: "autoscale", read: readAutoscale, needs: always(), gives: always(autoscaled)},
+	{name: "await-replicas", read: readAwaitReplicas, needs: always(autoscaled), gives: always()},
+	{name: "restart-replica", read: readRestartReplica, needs: always(), gives: always(replicaRestarted)},
 	{name: "behave", read: readBehave, needs: always(), gives: always()},
 	{name: "canary", read: readCanary, needs: always("mesh", injected), gives: always(canary)},
 	{name: "end-canary", read: readEndCanary, needs: always(canary), gives: always()},
@@ -246,25 +250,31 @@ func valuePaths(values map[string]any) []string {
 
 func readInject(d *decoder, n *yaml.Node, _ *Spec) any {
 	o := &Inject{}
-	d.options(n, "inject", map[string]field{"services": func(n *yaml.Node) {
-		if n.Kind == yaml.ScalarNode && n.Value == "all" {
-			return
-		}
-		d.list(n, "services", func(n *yaml.Node) {
-			var name string
-			d.oneOf("service", shopchart.Services(), &name)(n)
-			if slices.Contains(o.Services, name) {
-				d.fail(n, "service %q is named twice", name)
-			}
-			if name != "" {
-				o.Services = append(o.Services, name)
-			}
-		})
-		if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-			d.fail(n, "services should name at least one service, or be all")
-		}
-	}})
+	d.options(n, "inject", map[string]field{
+		"services": func(n *yaml.Node) { d.services(n, &o.Services) },
+		"database": d.boolean("database", &o.Database),
+	})
 	return o
+}
+
+// services reads a list of the shop's services; all of them are none.
+func (d *decoder) services(n *yaml.Node, into *[]string) {
+	if n.Kind == yaml.ScalarNode && n.Value == "all" {
+		return
+	}
+	d.list(n, "services", func(n *yaml.Node) {
+		var name string
+		d.service(&name)(n)
+		if slices.Contains(*into, name) {
+			d.fail(n, "service %q is named twice", name)
+		}
+		if name != "" {
+			*into = append(*into, name)
+		}
+	})
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		d.fail(n, "services should name at least one service, or be all")
+	}
 }
 
 func readAwait(d *decoder, n *yaml.Node, s *Spec) any {

@@ -65,10 +65,19 @@ type Exec func(ctx context.Context, namespace, pod, container string, argv []str
 // superuser over the local socket, so that no password leaves the cluster. The
 // script goes by standard input. The pod says in PG_BIN where its psql is.
 func PSQL(ctx context.Context, run Exec, script string, flags ...string) (stdout, stderr []byte, err error) {
+	return psqlIn(ctx, run, postgresPod, script, flags)
+}
+
+// ReplicaPSQL is PSQL on the database's replica, which only reads.
+func ReplicaPSQL(ctx context.Context, run Exec, script string, flags ...string) (stdout, stderr []byte, err error) {
+	return psqlIn(ctx, run, ReplicaPod, script, flags)
+}
+
+func psqlIn(ctx context.Context, run Exec, pod, script string, flags []string) (stdout, stderr []byte, err error) {
 	argv := append([]string{"/bin/sh", "-c", `exec "$PG_BIN/psql" "$@"`, "psql",
 		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
 		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, flags...)
-	return run(ctx, NamespaceShop, postgresPod, postgresName, argv, strings.NewReader(script))
+	return run(ctx, NamespaceShop, pod, postgresName, argv, strings.NewReader(script))
 }
 
 func runSQL(ctx context.Context, env *Env, script string) error {

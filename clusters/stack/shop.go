@@ -27,6 +27,13 @@ const (
 	replicaName  = "postgres-replica"
 )
 
+// ReplicaPod is the pod of the database's streaming replica.
+const ReplicaPod = replicaName + "-0"
+
+// Databases are the StatefulSets of the shop's database: the primary, and its
+// replica where there is one.
+func Databases() []string { return []string{postgresName, replicaName} }
+
 // shopClaims are the volumes of the database, which outlive its pods.
 var shopClaims = []string{"data-postgres-0", "data-postgres-replica-0"}
 

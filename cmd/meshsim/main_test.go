@@ -15,6 +15,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/results"
+	"meshsim.dev/meshsim/scenarios"
 )
 
 func TestEveryKindOfEndHasItsExitCode(t *testing.T) {
@@ -100,7 +101,11 @@ func TestABundleThatIsNotThereIsTheEnvironments(t *testing.T) {
 func TestShippedScenariosAreListedAndValid(t *testing.T) {
 	code, stdout, stderr := run(t, "scenarios", "list")
 	require.Equal(t, 0, code, stderr)
-	for _, name := range []string{"mtls-rollout", "mtls-rollout-careless", "mtls-rollout-ci", "mtls-rollout-careless-ci", "in-cluster-load-ci"} {
+	all, err := scenarios.Shipped()
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	for _, shipped := range all {
+		name := shipped.Name
 		require.Contains(t, stdout, name)
 		code, _, stderr := run(t, "scenarios", "validate", name)
 		require.Equal(t, 0, code, stderr)

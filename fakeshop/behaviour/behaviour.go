@@ -37,6 +37,8 @@ type Config struct {
 	// Latency of Cold is added, less and less until Warmup is over.
 	Warmup Duration `json:"warmup"`
 	Cold   Latency  `json:"cold"`
+	// Burn is CPU time that each request costs more than its work.
+	Burn Duration `json:"burn"`
 	// Seed of what is drawn; the pod's name is mixed in, so that pods differ and
 	// a pod of the same name does not.
 	Seed uint64 `json:"seed"`
@@ -84,6 +86,9 @@ func (c Config) check() error {
 	if c.StartDelay < 0 || c.Warmup < 0 {
 		refuse("startDelay and warmup: want a duration such as 5s")
 	}
+	if c.Burn < 0 || c.Burn > Duration(mostBurn) {
+		refuse("burn: wants a duration of at most %s", mostBurn)
+	}
 	if c.Cold.Kind != "" && c.Warmup == 0 {
 		refuse("cold: has no effect without warmup")
 	}
@@ -95,6 +100,9 @@ func (c Config) check() error {
 	slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errors.Join(wrong...)
 }
+
+// mostBurn is more than a call between services may last.
+const mostBurn = 10 * time.Second
 
 // codeOf reads a failure's code by its protocol name; "" is UNAVAILABLE.
 func codeOf(name string) (codes.Code, bool) {
@@ -145,7 +153,7 @@ func (b *Behaviour) Start(ctx context.Context) error {
 	return sleep(ctx, time.Duration(b.config.StartDelay))
 }
 
-// Request is called before each request is worked on. It waits and leaks as
+// Request is called before each request is worked on. It waits, burns and leaks as
 // configured, and returns the error to answer with, nil when the request is to
 // be worked on. Safe for concurrent use; a nil Behaviour is a good one.
 func (b *Behaviour) Request(ctx context.Context) error {
@@ -156,6 +164,9 @@ func (b *Behaviour) Request(ctx context.Context) error {
 	if err := sleep(ctx, wait); err != nil {
 		return err
 	}
+	if err := burn(ctx, time.Duration(b.config.Burn)); err != nil {
+		return err
+	}
 	if broken {
 		return fail.New(b.code, "", "this service fails by configuration")
 	}
@@ -164,7 +175,7 @@ func (b *Behaviour) Request(ctx context.Context) error {
 
 func (b *Behaviour) acts() bool {
 	c := &b.config
-	return c.Latency.Kind != "" || c.Errors.Rate > 0 || c.LeakBytes > 0 || c.Warmup > 0
+	return c.Latency.Kind != "" || c.Errors.Rate > 0 || c.LeakBytes > 0 || c.Warmup > 0 || c.Burn > 0
 }
 
 // draw decides on one request.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -18,12 +19,12 @@ import (
 
 func TestABehaviourIsReadStrictly(t *testing.T) {
 	c, err := Parse(`{"latency":{"kind":"lognormal","p50":"5ms","p99":"80ms","share":0.5},"errors":{"rate":0.1,"code":"INTERNAL"},"ballastMiB":1,
-		"leakBytes":10,"startDelay":"3s","warmup":"10s","cold":{"kind":"constant","p50":"1s"},"seed":7}`)
+		"leakBytes":10,"startDelay":"3s","warmup":"10s","cold":{"kind":"constant","p50":"1s"},"burn":"20ms","seed":7}`)
 	require.NoError(t, err)
 	require.Equal(t, Config{
 		Latency: Latency{Kind: Lognormal, P50: Duration(5 * time.Millisecond), P99: Duration(80 * time.Millisecond), Share: 0.5},
 		Errors:  Errors{Rate: 0.1, Code: "INTERNAL"}, BallastMiB: 1, LeakBytes: 10, StartDelay: Duration(3 * time.Second),
-		Warmup: Duration(10 * time.Second), Cold: Latency{Kind: Constant, P50: Duration(time.Second)}, Seed: 7,
+		Warmup: Duration(10 * time.Second), Cold: Latency{Kind: Constant, P50: Duration(time.Second)}, Burn: Duration(20 * time.Millisecond), Seed: 7,
 	}, c)
 	again, err := json.Marshal(c)
 	require.NoError(t, err)
@@ -54,6 +55,7 @@ func TestAWrongBehaviourIsRefused(t *testing.T) {
 		{"a tail where there is none", `{"latency":{"kind":"uniform","p50":"5ms","p99":"9ms"}}`, "latency: uniform has no p99"},
 		{"a share over one", `{"latency":{"kind":"uniform","p50":"5ms","share":2}}`, "latency: share 2"},
 		{"cold without an end", `{"cold":{"kind":"constant","p50":"1s"}}`, "cold: has no effect without warmup"},
+		{"more than a call lasts", `{"burn":"11s"}`, "behaviour: burn: wants a duration of at most 10s"},
 		{"all of it", `{"ballastMiB":-1,"leakBytes":-1}`, "behaviour: ballastMiB -1: wants 0 to 1048576\nbehaviour: leakBytes -1"},
 	}
 	for _, c := range cases {
@@ -139,6 +141,25 @@ func TestAServiceBehavesAsItIsTold(t *testing.T) {
 		require.NoError(t, leaking.Request(t.Context()))
 	}
 	require.Equal(t, int64(2<<20+50_000), leaking.Held())
+}
+
+func TestARequestBurnsAsMuchCPUAsItIsToldAndNoLongerThanItIsWantedFor(t *testing.T) {
+	// On a thread of its own, so that the time counted is this request's.
+	used := make(chan time.Duration)
+	go func() {
+		runtime.LockOSThread()
+		before := threadTime()
+		if err := New(Config{Burn: Duration(20 * time.Millisecond)}, "pod").Request(t.Context()); err != nil {
+			t.Error(err)
+		}
+		used <- threadTime() - before
+	}()
+	require.GreaterOrEqual(t, <-used, 20*time.Millisecond)
+
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, New(Config{Burn: Duration(5 * time.Second)}, "pod").Request(over), context.Canceled)
+	require.NoError(t, burn(over, 0), "nothing to burn is nothing to wait for")
 }
 
 func TestTheSamePodBehavesTheSame(t *testing.T) {

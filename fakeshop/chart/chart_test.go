@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
@@ -43,6 +44,12 @@ func images() map[string]any {
 
 func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	t.Helper()
+	return renderWith(t, values, engine.Render)
+}
+
+// renderWith renders by an engine that may have a cluster to look things up in.
+func renderWith(t *testing.T, values map[string]any, by func(*helmchart.Chart, chartutil.Values) (map[string]string, error)) (map[string]string, error) {
+	t.Helper()
 	var files []*loader.BufferedFile
 	require.NoError(t, fs.WalkDir(chart.FS, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -61,13 +68,18 @@ func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.Render(c, all)
+	return by(c, all)
 }
 
 func rendered(t *testing.T, values map[string]any) objects {
 	t.Helper()
 	out, err := render(t, values)
 	require.NoError(t, err)
+	return read(t, out)
+}
+
+func read(t *testing.T, out map[string]string) objects {
+	t.Helper()
 	o := objects{
 		map[string]appsv1.Deployment{}, map[string]appsv1.StatefulSet{}, map[string]corev1.Service{},
 		map[string]corev1.ServiceAccount{}, map[string]corev1.ConfigMap{}, map[string]networkingv1.Ingress{},

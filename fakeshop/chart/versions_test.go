@@ -1,11 +1,21 @@
 package chart_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+	helmchart "helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
+	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/dynamic"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 
 	"meshsim.dev/meshsim/fakeshop/behaviour"
 	"meshsim.dev/meshsim/fakeshop/chart"
@@ -64,10 +74,11 @@ func TestAutoscalersFollowCPU(t *testing.T) {
 	o := rendered(t, map[string]any{"autoscaling": map[string]any{"enabled": true}, "canaries": canary("product-catalog", map[string]any{})})
 	require.Len(t, o.Autoscalers, 9)
 	for name, d := range o.Deployments {
-		require.Nil(t, d.Spec.Replicas, "an upgrade does not undo what was scaled")
 		h := o.Autoscalers[name]
+		require.Equal(t, *h.Spec.MinReplicas, *d.Spec.Replicas, "a new one begins with the least")
 		require.Equal(t, name, h.Spec.ScaleTargetRef.Name)
 		require.Equal(t, int32(70), *h.Spec.Metrics[0].Resource.Target.AverageUtilization)
+		require.Equal(t, int32(300), *h.Spec.Behavior.ScaleDown.StabilizationWindowSeconds)
 		require.LessOrEqual(t, *h.Spec.MinReplicas, h.Spec.MaxReplicas)
 	}
 	require.Equal(t, int32(4), *o.Autoscalers["product-catalog"].Spec.MinReplicas)
@@ -78,13 +89,84 @@ func TestAutoscalersFollowCPU(t *testing.T) {
 	require.Equal(t, int32(3), fitted.Spec.MaxReplicas)
 }
 
+func TestOneServiceMayHaveAnAutoscalerOfItsOwn(t *testing.T) {
+	o := rendered(t, map[string]any{"replicaLimit": 3, "canaries": canary("product-catalog", map[string]any{}), "autoscaling": map[string]any{
+		"services": map[string]any{"product-catalog": map[string]any{"maxReplicas": 5, "scaleDownAfterSeconds": 30}, "customer-profile": map[string]any{}}}})
+	require.Len(t, o.Autoscalers, 2, "not of a canary")
+	own, plain := o.Autoscalers["product-catalog"].Spec, o.Autoscalers["customer-profile"].Spec
+	require.Equal(t, []int32{3, 5, 30}, []int32{*own.MinReplicas, own.MaxReplicas, *own.Behavior.ScaleDown.StabilizationWindowSeconds},
+		"what is asked for one service goes beyond what fits all")
+	require.Equal(t, []int32{3, 3, 300}, []int32{*plain.MinReplicas, plain.MaxReplicas, *plain.Behavior.ScaleDown.StabilizationWindowSeconds})
+	require.Equal(t, int32(3), *o.Deployments["order-processing"].Spec.Replicas)
+}
+
+// A pod whose request was made smaller to fit the host works no less than
+// another, and would otherwise always look busy.
+func TestAnAutoscalersTargetIsOfTheRequestsBeforeTheyWereFitted(t *testing.T) {
+	for name, c := range map[string]struct {
+		fit     float64
+		request string
+		target  int32
+	}{
+		"a host with room":  {1, "100m", 70},
+		"half of it":        {0.5, "50m", 140},
+		"a sixth of it":     {1.0 / 6, "16m", 438},
+		"hardly any of it":  {0.01, "5m", 1400},
+		"what does not fit": {0.33, "33m", 213},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := rendered(t, map[string]any{"autoscaling": map[string]any{"enabled": true}, "fit": map[string]any{"cpu": c.fit}})
+			request := o.Deployments["product-catalog"].Spec.Template.Spec.Containers[0].Resources.Requests["cpu"]
+			require.Equal(t, c.request, request.String())
+			require.Equal(t, c.target, *o.Autoscalers["product-catalog"].Spec.Metrics[0].Resource.Target.AverageUtilization)
+		})
+	}
+}
+
+// liveCluster lets templates look Deployments up.
+type liveCluster struct{ dynamic.Interface }
+
+func (c liveCluster) GetClientFor(_, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
+	if kind != "Deployment" {
+		return nil, false, errors.New("only Deployments are looked up")
+	}
+	return c.Resource(deploymentsKind), true, nil
+}
+
+var deploymentsKind = appsv1.SchemeGroupVersion.WithResource("deployments")
+
+func TestAnUpgradeUndoesNothingThatWasScaled(t *testing.T) {
+	running := func(name string, pods int64) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "Deployment",
+			"metadata": map[string]any{"name": name, "namespace": "prod-app"}, "spec": map[string]any{"replicas": pods}}}
+	}
+	cluster := liveCluster{dynamicfake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
+		map[schema.GroupVersionResource]string{deploymentsKind: "DeploymentList"},
+		running("product-catalog", 5), running("customer-profile", 1), running("order-processing", 5))}
+	out, err := renderWith(t, map[string]any{"replicaLimit": 3, "autoscaling": map[string]any{"services": map[string]any{
+		"product-catalog": map[string]any{"maxReplicas": 5}, "customer-profile": map[string]any{}, "payment-gateway": map[string]any{}}}},
+		func(c *helmchart.Chart, values chartutil.Values) (map[string]string, error) {
+			return engine.RenderWithClientProvider(c, values, cluster)
+		})
+	require.NoError(t, err)
+	o := read(t, out)
+	for name, want := range map[string]int32{
+		"product-catalog":  5, // as it was scaled
+		"customer-profile": 3, // never below the least
+		"payment-gateway":  3, // there is none yet
+		"order-processing": 3, // nobody scales it, so what is said holds
+	} {
+		require.Equal(t, want, *o.Deployments[name].Spec.Replicas, name)
+	}
+}
+
 // What the chart writes is what the service reads.
 func TestABehaviourReachesItsServiceAlone(t *testing.T) {
 	before := rendered(t, map[string]any{}).Deployments
 	o := rendered(t, map[string]any{"behaviour": map[string]any{"order-processing": map[string]any{
 		"latency": map[string]any{"kind": "lognormal", "p50": "20ms", "p99": "200ms"}, "errors": map[string]any{"rate": 0.01, "code": "INTERNAL"},
 		"ballastMiB": 64, "leakBytes": 1048576, "startDelay": "20s", "warmup": "30s", "cold": map[string]any{"kind": "constant", "p50": "300ms"},
-		"drain": false, "probes": "grpc", "seed": 7,
+		"burn": "20ms", "drain": false, "probes": "grpc", "seed": 7,
 	}}})
 	for name, d := range o.Deployments {
 		require.Equal(t, name != "order-processing", app(before[name])["SHOP_DRAIN"] == app(d)["SHOP_DRAIN"])
@@ -99,6 +181,7 @@ func TestABehaviourReachesItsServiceAlone(t *testing.T) {
 	require.Equal(t, behaviour.Lognormal, c.Latency.Kind)
 	require.Equal(t, behaviour.Errors{Rate: 0.01, Code: "INTERNAL"}, c.Errors)
 	require.Equal(t, 1<<20, c.LeakBytes)
+	require.Equal(t, behaviour.Duration(20*time.Millisecond), c.Burn)
 	require.Equal(t, uint64(7), c.Seed)
 	require.Equal(t, "0s", app(d)["SHOP_DRAIN"])
 	container := d.Spec.Template.Spec.Containers[0]
@@ -176,8 +259,17 @@ func TestCallersAreDeclaredOnceAndPoliciesFollow(t *testing.T) {
 		callees := chart.Services()
 		if meshed {
 			callees = append(callees, chart.Database)
+			reads := o.Policies["MeshTLSAuthentication postgres-replica-callers"].Object["spec"].(map[string]any)["identityRefs"].([]any)
+			writes := o.Policies["MeshTLSAuthentication postgres-callers"].Object["spec"].(map[string]any)["identityRefs"].([]any)
+			require.Subset(t, writes, reads, "who reads from the replica may ask the primary, too")
+			require.Len(t, writes, len(reads)+1, "which the replica itself follows")
+			require.Equal(t, selector("postgres-replica", ""), labels(o.Policies["Server postgres-replica"].Object["spec"].(map[string]any)))
 		}
-		require.Len(t, o.Policies, 3*len(callees)+3)
+		guarded := len(callees)
+		if meshed {
+			guarded++ // the replica
+		}
+		require.Len(t, o.Policies, 3*guarded+3)
 		for _, callee := range callees {
 			server := o.Policies["Server "+callee].Object["spec"].(map[string]any)
 			require.Equal(t, selector(callee, ""), labels(server), "all versions of it")

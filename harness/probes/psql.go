@@ -9,7 +9,10 @@ import (
 )
 
 // PSQL asks the shop's database with psql inside its pod.
-type PSQL struct{ Exec stack.Exec }
+type PSQL struct {
+	Exec    stack.Exec
+	Replica bool // the database's replica is asked, not the primary
+}
 
 var _ Database = PSQL{}
 
@@ -18,7 +21,11 @@ const fieldSeparator = "\x1f"
 
 // Query implements Database.
 func (p PSQL) Query(ctx context.Context, sql string) ([][]string, error) {
-	stdout, stderr, err := stack.PSQL(ctx, p.Exec, sql+";\n", "--no-align", "--tuples-only", "--field-separator="+fieldSeparator)
+	ask := stack.PSQL
+	if p.Replica {
+		ask = stack.ReplicaPSQL
+	}
+	stdout, stderr, err := ask(ctx, p.Exec, sql+";\n", "--no-align", "--tuples-only", "--field-separator="+fieldSeparator)
 	if err != nil {
 		return nil, fmt.Errorf("query the shop's database: %w: %s", err, strings.TrimSpace(string(stderr)))
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/agent/wire"
 	"meshsim.dev/meshsim/harness/watch"
 	"meshsim.dev/meshsim/results"
@@ -235,21 +235,27 @@ func kindOf(r wire.Row) string {
 	return string(r.Class)
 }
 
-// exempt says why a flow may be readable: "" between the shop's services, which
-// is what the mesh is to encrypt.
+// exempt says why a flow may be readable: "" between the shop's services, and
+// between them and a database that has a proxy, which is what the mesh is to
+// encrypt.
 func exempt(source, destination watch.Party) string {
 	switch {
-	case source.Shop && destination.Shop:
-		return ""
-	case source.Name == shopchart.Database || destination.Name == shopchart.Database || destination.Name == replica || source.Name == replica:
-		return "the database, which is not meshed"
 	case source.Pod == "" || destination.Pod == "":
 		return "from or to a node or from outside: kubelet's probes, the load balancer"
+	case bare(source) || bare(destination):
+		return "the database, which is not meshed"
+	case ofShop(source) && ofShop(destination):
+		return ""
 	}
 	return "not between the shop's services"
 }
 
-const replica = shopchart.Database + "-replica"
+// bare tells that a party is the database, or its replica, without a proxy.
+func bare(p watch.Party) bool { return isDatabase(p) && !p.Meshed }
+
+func ofShop(p watch.Party) bool { return p.Shop || isDatabase(p) }
+
+func isDatabase(p watch.Party) bool { return slices.Contains(stack.Databases(), p.Name) }
 
 // exampleOf describes one flow of a row, and nothing that it said.
 func exampleOf(node string, source, destination watch.Party, r wire.Row) string {

@@ -100,6 +100,28 @@ func TestFlowsAreToldByServiceAndSayWhyTheyMayBeReadable(t *testing.T) {
 	require.Equal(t, []any{[]string{"n1", "n2"}, []string{}}, []any{w.Nodes, w.Missing})
 }
 
+func TestADatabaseWithAProxyIsNoMoreExempt(t *testing.T) {
+	service := watch.Party{Name: "order-processing", Pod: "order-1", Shop: true, Meshed: true}
+	bareService := watch.Party{Name: "order-processing", Pod: "order-2", Shop: true}
+	primary, replica := watch.Party{Name: "postgres", Pod: "postgres-0", Meshed: true}, watch.Party{Name: "postgres-replica", Pod: "postgres-replica-0", Meshed: true}
+	unmeshed := watch.Party{Name: "postgres", Pod: "postgres-0"}
+	prometheus, node := watch.Party{Name: "monitoring/prometheus", Pod: "p-1"}, watch.Party{Name: results.PartyNode}
+	for name, c := range map[string]struct {
+		source, destination watch.Party
+		why                 string
+	}{
+		"a service and the database":                  {service, primary, ""},
+		"a service without a proxy, and the database": {bareService, primary, ""},
+		"the replica and its primary":                 {replica, primary, ""},
+		"the replica and a primary without a proxy":   {replica, unmeshed, "the database, which is not meshed"},
+		"a service and a database without one":        {service, unmeshed, "the database, which is not meshed"},
+		"a probe by the kubelet":                      {node, primary, "from or to a node or from outside: kubelet's probes, the load balancer"},
+		"somebody else":                               {prometheus, primary, "not between the shop's services"},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.why, exempt(c.source, c.destination)) })
+	}
+}
+
 func TestALongFlowCountsOnceInASlice(t *testing.T) {
 	b := NewWireBook(party, []string{"n1", "n2"})
 	b.Begin(0, 0)

@@ -37,7 +37,7 @@ func (s *enforce) Execute(ctx context.Context) error {
 	}
 	s.env.Rollout.declared = true
 	task := s.env.Progress.Start("let in declared callers only")
-	if err := stack.AdmitDeclared(ctx, s.env.Stack); err != nil {
+	if err := stack.AdmitDeclared(ctx, s.env.Rollout.env(s.env)); err != nil {
 		task.Fail(err)
 		return err
 	}

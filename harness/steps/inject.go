@@ -40,6 +40,11 @@ func (s *inject) Execute(ctx context.Context) error {
 		task.Done("")
 		s.env.Record.Note("injected " + name)
 	}
+	if s.options.Database {
+		if err := s.env.Rollout.meshDatabase(ctx, s.env, true); err != nil {
+			return err
+		}
+	}
 	if s.env.Rollout.secretsMoved && len(s.env.Rollout.Injected()) == len(s.env.Rollout.Services) {
 		return stack.RetireSecrets(ctx, s.env.Stack)
 	}

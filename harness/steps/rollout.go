@@ -19,7 +19,9 @@ type Rollout struct {
 
 	behaviour map[string]map[string]any     // by service, of its first version
 	canaries  map[string]map[string]version // by service and version
+	scalers   map[string]scaler             // by service
 
+	database     bool // has a proxy, and its replica too
 	secretsMoved bool // into Vault, by the step move-secrets
 	declared     bool // only declared callers are let in, by the step enforce
 }
@@ -34,7 +36,7 @@ type serviceState struct {
 func NewRollout(shop stack.Component, services []string) *Rollout {
 	r := &Rollout{
 		Shop: shop, Services: services, services: map[string]serviceState{},
-		behaviour: map[string]map[string]any{}, canaries: map[string]map[string]version{},
+		behaviour: map[string]map[string]any{}, canaries: map[string]map[string]version{}, scalers: map[string]scaler{},
 	}
 	for _, name := range services {
 		r.services[name] = serviceState{}
@@ -108,6 +110,13 @@ func (r *Rollout) env(env *Env) *stack.Env {
 	}
 	if len(r.canaries) > 0 {
 		shop["canaries"] = r.canaryValues()
+	}
+	if r.database {
+		postgres, _ := shop["postgres"].(map[string]any)
+		shop["postgres"] = stack.MergeValues(map[string]any{"meshed": true}, postgres)
+	}
+	if len(r.scalers) > 0 {
+		shop["autoscaling"] = r.scalerValues()
 	}
 	with.Values["shop"] = shop
 	return &with

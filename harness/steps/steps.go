@@ -72,6 +72,12 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 		return newUpgradeMesh(o, env)
 	case *scenarios.UninstallMesh:
 		return newUninstallMesh(o, env)
+	case *scenarios.Autoscale:
+		return &autoscale{options: o, env: env}, nil
+	case *scenarios.AwaitReplicas:
+		return &awaitReplicas{options: o, env: env}, nil
+	case *scenarios.RestartReplica:
+		return newRestartReplica(env), nil
 	case *scenarios.Behave:
 		return &behave{options: o, env: env}, nil
 	case *scenarios.Canary:

@@ -53,8 +53,11 @@ func TestAServiceThatIsAsItShouldBeIsNotRolled(t *testing.T) {
 }
 
 func TestEveryStepOfAScenarioHasItsExecutor(t *testing.T) {
-	for _, name := range []string{"mtls-rollout", "mtls-rollout-careless"} {
-		s, err := scenarios.Load(name)
+	all, err := scenarios.Shipped()
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	for _, shipped := range all {
+		s, err := scenarios.Load(shipped.Name)
 		require.NoError(t, err)
 		for _, phase := range s.Spec.Phases {
 			for _, step := range phase.Steps {
@@ -64,7 +67,7 @@ func TestEveryStepOfAScenarioHasItsExecutor(t *testing.T) {
 			}
 		}
 	}
-	_, err := New(scenarios.Step{Name: "fly"}, &Env{})
+	_, err = New(scenarios.Step{Name: "fly"}, &Env{})
 	require.ErrorContains(t, err, `"fly"`)
 }
 

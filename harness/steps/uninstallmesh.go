@@ -20,6 +20,7 @@ type uninstallMesh struct {
 
 	before   map[string]serviceState // nil until it began
 	declared bool                    // before, only declared callers were let in
+	database bool                    // before, the database had a proxy
 }
 
 func newUninstallMesh(o *scenarios.UninstallMesh, env *Env) (*uninstallMesh, error) {
@@ -35,9 +36,9 @@ func newUninstallMesh(o *scenarios.UninstallMesh, env *Env) (*uninstallMesh, err
 
 func (s *uninstallMesh) Execute(ctx context.Context) error {
 	s.before = s.env.Rollout.states()
-	s.declared = s.env.Rollout.declared
+	s.declared, s.database = s.env.Rollout.declared, s.env.Rollout.database
 	if s.declared {
-		if err := stack.AdmitAnyone(ctx, s.env.Stack); err != nil {
+		if err := stack.AdmitAnyone(ctx, s.env.Rollout.env(s.env)); err != nil {
 			return fmt.Errorf("let in callers that are not declared: %w", err)
 		}
 		s.env.Rollout.declared = false
@@ -61,6 +62,9 @@ func (s *uninstallMesh) Execute(ctx context.Context) error {
 			return fmt.Errorf("%s was rolled and still has %d pods with a proxy", name, seen.Injected)
 		}
 	}
+	if err := s.env.Rollout.meshDatabase(ctx, s.env, false); err != nil {
+		return err
+	}
 	return s.mesh.Remove(ctx, s.env.Stack)
 }
 
@@ -81,12 +85,15 @@ func (s *uninstallMesh) Undo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.env.Rollout.meshDatabase(ctx, s.env, s.database); err != nil {
+		return err
+	}
 	err = s.roll(ctx, "enforce again on", services, func(name string, state *serviceState) { state.InboundPolicy = s.before[name].InboundPolicy })
 	if err != nil || !s.declared {
 		return err
 	}
 	s.env.Rollout.declared = true
-	return stack.AdmitDeclared(ctx, s.env.Stack)
+	return stack.AdmitDeclared(ctx, s.env.Rollout.env(s.env))
 }
 
 // roll changes services one after another; one that is as it should be is left alone.

@@ -46,3 +46,17 @@ func TestShippedScenariosSendWhatTheyAlwaysSent(t *testing.T) {
 		})
 	}
 }
+
+// The same of customers on journeys, who do not take the mix's way.
+func TestShippedJourneysGoAsTheyAlwaysWent(t *testing.T) {
+	s, err := scenarios.Load("journeys-ci")
+	require.NoError(t, err)
+	h := fnv.New64a()
+	all := lanesUntil(t, s.Spec.Traffic, s.Spec.Seed, 5*time.Minute, time.Second)
+	for _, a := range all {
+		require.NoError(t, binary.Write(h, binary.LittleEndian, int64(a.at)))
+		_, _ = h.Write([]byte(a.route))
+	}
+	require.Equal(t, 5954, len(all))
+	require.Equal(t, uint64(0x2e9e7ddbb74e4e9), h.Sum64())
+}

@@ -52,11 +52,20 @@ func (e *evaluation) inWindows(b budget.Budget, judge func(budget.Budget, stretc
 	return all
 }
 
+// watchedFrom is when the cluster began to be watched.
+func (e *evaluation) watchedFrom() (at int64, watched bool) {
+	i := slices.IndexFunc(e.events, func(ev results.Event) bool { return ev.Kind == results.Watching })
+	if i < 0 {
+		return 0, false
+	}
+	return e.events[i].At, true
+}
+
 // restarts counts containers that died and came again, or of those the ones
 // that were killed for want of memory.
 func (e *evaluation) restarts(b budget.Budget, s stretch) finding {
-	watched := slices.IndexFunc(e.events, func(ev results.Event) bool { return ev.Kind == results.Watching })
-	if watched < 0 {
+	from, watched := e.watchedFrom()
+	if !watched {
 		return missing("", "nobody watched the pods")
 	}
 	var n int64
@@ -81,7 +90,7 @@ func (e *evaluation) restarts(b budget.Budget, s stretch) finding {
 	switch {
 	case n > b.Count:
 		f.verdict, f.firm = results.Fail, true
-	case s.phase == "" && s.to != math.MaxInt64 && e.events[watched].At > s.from:
+	case s.phase == "" && s.to != math.MaxInt64 && from > s.from:
 		f.verdict = results.Inconclusive
 		f.measured += "; the pods were not watched from its begin"
 	}

@@ -200,6 +200,16 @@ func (e *evaluation) findings(b budget.Budget, i int) []finding {
 		return e.atEnds(b, e.proxyResources)
 	case budget.PromQL:
 		return e.atEnds(b, e.answers)
+	case budget.AutoscalersMeasured:
+		return e.atEnds(b, e.autoscalersMeasured)
+	case budget.AutoscaledReplicas:
+		return e.atEnds(b, e.autoscaledReplicas)
+	case budget.ReplicaLag:
+		return e.atEnds(b, e.replicaLag)
+	case budget.WritesReplicated:
+		return e.atEnds(b, e.writesReplicated)
+	case budget.AutoscalerWarnings:
+		return e.inWindows(b, e.autoscalerWarnings)
 	case budget.Restarts, budget.OOMKills:
 		return e.inWindows(b, e.restarts)
 	case budget.EncryptedFlows, budget.PlaintextFlows, budget.Canaries:
@@ -229,6 +239,8 @@ func (e *evaluation) onRun(b budget.Budget) finding {
 		return e.vaultUnsealed(b)
 	case budget.VaultRotated:
 		return e.vaultRotated(b)
+	case budget.ReplicaBack:
+		return e.replicaBack(b)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		// An order of which nothing came back may be lost as well as not.
 		return e.withMissing(e.ledger(b))

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -21,6 +22,8 @@ type Party struct {
 	Pod  string
 	Node string // that the pod runs on, or that the address is of
 	Shop bool   // one of the shop's services
+	// Meshed tells that the pod has a proxy.
+	Meshed bool
 	// Virtual is the address of a Service: the kernel puts a pod's in its place.
 	Virtual bool
 }
@@ -89,7 +92,7 @@ func (a *Addresses) pod(obj any) {
 	if !ok || p.Spec.HostNetwork || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return
 	}
-	party := Party{Name: a.workload(p), Pod: p.Name, Node: p.Spec.NodeName}
+	party := Party{Name: a.workload(p), Pod: p.Name, Node: p.Spec.NodeName, Meshed: stack.Meshed(p)}
 	party.Shop = p.Namespace == a.shop && a.is[party.Name]
 	for _, ip := range p.Status.PodIPs {
 		a.set(ip.IP, party)

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -27,7 +28,9 @@ func TestAnAddressIsWhoHasItOrHadItLast(t *testing.T) {
 	hosted.Spec.HostNetwork = true
 	done := podAt("10.244.1.9", "prod-app", "done", nil)
 	done.Status.Phase = corev1.PodSucceeded
-	client := fake.NewClientset(
+	meshed := podAt("10.244.1.4", "prod-app", "payment-gateway-1", map[string]string{"app.kubernetes.io/name": "payment-gateway"})
+	meshed.Spec.Containers = []corev1.Container{{Name: stack.ProxyContainer}}
+	client := fake.NewClientset(meshed,
 		podAt("10.244.1.5", "prod-app", "product-catalog-1", map[string]string{"app.kubernetes.io/name": "product-catalog"}),
 		podAt("10.244.1.6", "prod-app", "postgres-0", map[string]string{"app.kubernetes.io/name": "postgres"}),
 		podAt("10.244.1.7", "linkerd", "linkerd-identity-1", map[string]string{"linkerd.io/control-plane-component": "identity"}),
@@ -42,6 +45,7 @@ func TestAnAddressIsWhoHasItOrHadItLast(t *testing.T) {
 	require.NoError(t, err)
 	of := func(ip string) Party { return a.Of(netip.MustParseAddr(ip)) }
 	want := map[string]Party{
+		"10.244.1.4": {Name: "payment-gateway", Pod: "payment-gateway-1", Node: "worker", Meshed: true},
 		"10.244.1.5": {Name: "product-catalog", Pod: "product-catalog-1", Node: "worker", Shop: true},
 		"10.244.1.6": {Name: "postgres", Pod: "postgres-0", Node: "worker"},
 		"10.244.1.7": {Name: "linkerd/identity", Pod: "linkerd-identity-1", Node: "worker"},

@@ -253,6 +253,6 @@ func (w *watcher) happened(_, after any) {
 		return
 	}
 	w.sink(results.Event{Kind: kind, Name: e.InvolvedObject.Name, Detail: e.Reason + ": " + e.Message, Fields: map[string]string{
-		"object": e.InvolvedObject.Kind, "namespace": e.InvolvedObject.Namespace,
+		results.FieldObject: e.InvolvedObject.Kind, "namespace": e.InvolvedObject.Namespace,
 	}})
 }

@@ -4,6 +4,7 @@ package compare
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -244,6 +245,7 @@ func unlike(before, after Side) []Unlike {
 		{"meshsim", b.Tool, a.Tool},
 		{"stand-ins", joined(b.StandIns), joined(a.StandIns)},
 		{"load balancer's targets", b.Edge.Targets, a.Edge.Targets},
+		{"the shop's values", values(b.Shop), values(a.Shop)},
 		{"drain", fmt.Sprintf("%t, %d s", b.Shop.Drain, b.Shop.DrainSeconds), fmt.Sprintf("%t, %d s", a.Shop.Drain, a.Shop.DrainSeconds)},
 	} {
 		if one.Before != one.After {
@@ -252,6 +254,18 @@ func unlike(before, after Side) []Unlike {
 		}
 	}
 	return append(all, images(b.Images, a.Images)...)
+}
+
+// values are those that a run gave the shop beside its other settings, "" for none.
+func values(s results.Shop) string {
+	if len(s.Values) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(s.Values)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // images lists those whose content is another.

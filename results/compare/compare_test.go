@@ -109,12 +109,13 @@ func TestWhatTheRunsDoNotShareIsNamed(t *testing.T) {
 	before, after := counted(0, 6000), counted(0, 6000)
 	after.Verdict.Mesh = "linkerd"
 	after.Run.Host = results.Host{CPUs: 8, MemoryBytes: 32 << 30}
+	after.Run.Shop.Values = map[string]any{"retries": 0}
 	before.Run.Images = []results.Image{{Name: "vault", Version: "1.19.0", Digest: "sha256:a"}, {Name: "gone", Digest: "sha256:b"}}
 	after.Run.Images = []results.Image{{Name: "vault", Version: "1.20.0", Digest: "sha256:c"}}
 	c, err := Runs(before, after, false)
 	require.NoError(t, err)
 	require.Equal(t, []Unlike{
-		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"}, {"image vault", "1.19.0", "1.20.0"},
+		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"}, {"the shop's values", "none", `{"retries":0}`}, {"image vault", "1.19.0", "1.20.0"},
 	}, c.Unlike)
 	alike, err := Runs(before, before, false)
 	require.NoError(t, err)

@@ -72,6 +72,16 @@ const (
 	PromQL            Subject = "promql"
 )
 
+// Of autoscalers and of the database's replica:
+const (
+	AutoscalersMeasured Subject = "autoscalers measured"
+	AutoscalerWarnings  Subject = "autoscaler warnings"
+	AutoscaledReplicas  Subject = "autoscaled replicas"
+	ReplicaLag          Subject = "replica lag"
+	WritesReplicated    Subject = "writes replicated within"
+	ReplicaBack         Subject = "replica back within"
+)
+
 // Op compares what was measured (left) with the budget's value (right).
 type Op string
 
@@ -104,7 +114,7 @@ type Budget struct {
 	Text     string
 	Subject  Subject
 	Op       Op
-	Count    int64         // of requests, calls, orders; of bytes of memory
+	Count    int64         // of requests, calls, orders, pods; of bytes of memory, of log
 	Ratio    float64       // 0–1
 	Share    bool          // the limit is Ratio where it could be Count
 	Duration time.Duration // limit of a latency, life of a certificate, longest unsealing

@@ -59,6 +59,17 @@ func TestEveryKindOfBudgetIsUnderstood(t *testing.T) {
 		"issuer certificate lasts 90d, renewed 7d early, keyed rsa-4096": {
 			Subject: IssuerCertificate, Op: Equal, Duration: 90 * day, Lead: 7 * day, Key: "rsa-4096"},
 		"proxy certificates keyed ecdsa-p256 = 100%": {Subject: CertificatesKeyed, Op: Equal, Ratio: 1, Key: "ecdsa-p256"},
+		"autoscalers measured = 100% in peak":        {Subject: AutoscalersMeasured, Op: Equal, Ratio: 1, Phases: []Name{{"peak", 32}}},
+		"autoscaler warnings = 0 of service product-catalog during phase peak": {
+			Subject: AutoscalerWarnings, Op: Equal, Filter: []Condition{{Service, []Name{{"product-catalog", 36}}}}, Window: &Window{
+				Edge{Mark: Mark{PhaseMark, "peak", "", 0, 65}}, Edge{Mark: Mark{PhaseMark, "peak", "", 0, 65}, End: true}}},
+		"autoscaled replicas >= 4 of service product-catalog in peak": {
+			Subject: AutoscaledReplicas, Op: AtLeast, Count: 4, Filter: []Condition{{Service, []Name{{"product-catalog", 37}}}}, Phases: []Name{{"peak", 56}}},
+		"autoscaled replicas = 3":     {Subject: AutoscaledReplicas, Op: Equal, Count: 3},
+		"replica lag < 1MiB in soak":  {Subject: ReplicaLag, Op: Less, Count: 1 << 20, Phases: []Name{{"soak", 23}}},
+		"replica lag <= 500ms":        {Subject: ReplicaLag, Op: AtMost, Duration: 500 * time.Millisecond},
+		"writes replicated within 5s": {Subject: WritesReplicated, Op: AtMost, Duration: 5 * time.Second},
+		"replica back within 1m":      {Subject: ReplicaBack, Op: AtMost, Duration: time.Minute},
 		"promql 'sum(up{job=\"x\"})' >= -1.5 in soak": {
 			Subject: PromQL, Op: AtLeast, Query: `sum(up{job="x"})`, Value: -1.5, Phases: []Name{{"soak", 38}}},
 	} {
@@ -109,6 +120,11 @@ func TestWhatIsNoBudgetIsToldWithItsColumn(t *testing.T) {
 		"recovery within 30s after phase a":             `column 27: "phase" should be step or event`,
 		"recovery within 30s":                           `column 20: here is missing "after"`,
 		"proxy memory < 50":                             `column 16: "50" should be a size such as 50MiB`,
+		"replica lag < 5":                               `column 15: "5" should be a duration such as 100ms or 7d`,
+		"replica lag < 5 MB":                            `column 15: "5" should be a duration such as 100ms or 7d`,
+		"replica lag < xB":                              `column 15: "xB" should be a size such as 50MiB`,
+		"autoscaled replicas > 3":                       `column 21: ">" should be =, <= or >=`,
+		"replica back within 1m in soak":                `column 24: "in" is more than a budget on "replica back within" has`,
 		"proxy cpu < fast":                              `column 13: "fast" should be CPU cores such as 100m or 0.5`,
 		"proxy certificates keyed ecdsa = 100%":         `column 26: "ecdsa" should be ecdsa-p256`,
 		"restarts = 0 of route browse":                  `column 17: "route" should be service`,

@@ -59,8 +59,33 @@ func (b Budget) explainMesh(where string) string {
 		return fmt.Sprintf("%s, %s containers%s are killed for want of memory", where, upTo(b.Count), b.chosen())
 	case PromQL:
 		return fmt.Sprintf("%s, every sample of the query is %s %.6g, and there is one", where, b.Op, b.Value)
+	case AutoscalersMeasured, AutoscalerWarnings, AutoscaledReplicas, ReplicaLag, WritesReplicated, ReplicaBack:
+		return b.explainScale(where)
 	}
 	return b.explainTrust(where)
+}
+
+// explainScale explains what is about autoscalers and the database's replica.
+func (b Budget) explainScale(where string) string {
+	switch b.Subject {
+	case AutoscalersMeasured:
+		return fmt.Sprintf("%s, %s of the autoscalers read what their pods use", where, b.atLeast())
+	case AutoscalerWarnings:
+		return fmt.Sprintf("%s, autoscalers%s give %s warnings, such as FailedGetResourceMetric", where, b.chosen(), upTo(b.Count))
+	case AutoscaledReplicas:
+		how := map[Op]string{Equal: "exactly", AtMost: "at most", AtLeast: "at least"}[b.Op]
+		return fmt.Sprintf("%s, autoscalers%s have %s %d pods each", where, b.chosen(), how, b.Count)
+	case ReplicaLag:
+		limit := short(b.Duration)
+		if b.Duration == 0 {
+			limit = size(b.Count) + " of log"
+		}
+		return fmt.Sprintf("%s, the database's replica streams and is %s %s behind, by the primary's account", where, below(b.Op), limit)
+	case WritesReplicated:
+		return fmt.Sprintf("%s, what is written to the primary can be read on its replica within %s", where, short(b.Duration))
+	default:
+		return fmt.Sprintf("after its restart the database's replica streams again within %s, and the shop reads from it again", short(b.Duration))
+	}
 }
 
 // explainTrust explains what is about certificates, access, Vault and orders.
@@ -147,6 +172,14 @@ func (b Budget) Evidence() string {
 		return probe("ledger") + ", every order looked up in PostgreSQL"
 	case Restarts, OOMKills:
 		return "events.jsonl, the pods' containers"
+	case AutoscalersMeasured, AutoscaledReplicas:
+		return probe("autoscaling") + ", at the end of each phase with autoscalers"
+	case AutoscalerWarnings:
+		return "events.jsonl, Kubernetes' own on autoscalers"
+	case ReplicaLag, WritesReplicated:
+		return probe("replication") + ", at the end of each phase, from pg_stat_replication and a row that is written"
+	case ReplicaBack:
+		return probe("replica-restart") + ", from step restart-replica"
 	case PromQL:
 		return probe("promql") + ", asked of the run's Prometheus at the end of each phase"
 	}

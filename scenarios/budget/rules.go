@@ -61,6 +61,12 @@ var rules = []rule{
 	{Restarts, OnWindow, numbered, ofPods},
 	{OOMKills, OnWindow, numbered, ofPods},
 	{PromQL, OnEnds, asked, nil},
+	{AutoscalersMeasured, OnEnds, covered, nil},
+	{AutoscalerWarnings, OnWindow, numbered, ofPods},
+	{AutoscaledReplicas, OnEnds, func(p *parser, b *Budget) { b.Op, b.Count = p.op(Equal, AtMost, AtLeast), p.count() }, ofPods},
+	{ReplicaLag, OnEnds, lagging, nil},
+	{WritesReplicated, OnEnds, func(p *parser, b *Budget) { b.Op, b.Duration = AtMost, p.duration() }, nil},
+	{ReplicaBack, OnRun, func(p *parser, b *Budget) { b.Op, b.Duration = AtMost, p.duration() }, nil},
 }
 
 func ruleOf(s Subject) rule {
@@ -159,6 +165,16 @@ func unsealed(p *parser, b *Budget) {
 		p.take()
 		b.Op, b.Duration = AtMost, p.duration()
 	}
+}
+
+// lagging reads a lag: of log, in bytes, or in time.
+func lagging(p *parser, b *Budget) {
+	b.Op = p.op(Less, AtMost)
+	if strings.HasSuffix(p.next().text, "B") {
+		b.Count = p.bytes()
+		return
+	}
+	b.Duration = p.duration()
 }
 
 func asked(p *parser, b *Budget) {

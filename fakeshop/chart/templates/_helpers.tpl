@@ -49,9 +49,14 @@ app.kubernetes.io/version: {{ .version }}
 {{ required (printf "images.%s.repository is required" .image) $image.repository }}:{{ .tag | default (required (printf "images.%s.tag is required" .image) $image.tag) }}
 {{- end }}
 
+{{/* A CPU request fitted to the host, in thousandths of a core: never under 5. */}}
+{{- define "shop.fittedCPU" -}}
+{{ max 5 (floor (mulf .cpuMilli .root.Values.fit.cpu)) | int }}
+{{- end }}
+
 {{/* Requests fitted to the host: never under 5m and 24Mi. */}}
 {{- define "shop.requests" -}}
-cpu: {{ max 5 (floor (mulf .cpuMilli .root.Values.fit.cpu)) | int }}m
+cpu: {{ include "shop.fittedCPU" . }}m
 memory: {{ max 24 (floor (mulf .memoryMiB .root.Values.fit.memory)) | int }}Mi
 {{- end }}
 
@@ -65,6 +70,31 @@ memory: {{ max 24 (floor (mulf .memoryMiB .root.Values.fit.memory)) | int }}Mi
 {{- end -}}
 {{- $limit := .root.Values.replicaLimit | int -}}
 {{- if gt $limit 0 }}{{ min $wanted $limit }}{{ else }}{{ $wanted }}{{ end -}}
+{{- end }}
+
+{{/* Says "true" of a version of a service that has an autoscaler. */}}
+{{- define "shop.autoscaled" -}}
+{{- $scaling := .root.Values.autoscaling -}}
+{{- if or $scaling.enabled (and (eq .version "v1") (hasKey $scaling.services .name)) }}true{{ end -}}
+{{- end }}
+
+{{/* How many pods a Deployment is told to have. Where an autoscaler decides, that
+is as many as there are: without the field an upgrade that brings the autoscaler
+would go down to one pod first. */}}
+{{- define "shop.replicasNow" -}}
+{{- $least := include "shop.replicas" . | int -}}
+{{- if include "shop.autoscaled" . -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .deployment | default dict -}}
+{{- max $least (dig "spec" "replicas" 0 $live | int) -}}
+{{- else }}{{ $least }}{{ end -}}
+{{- end }}
+
+{{/* An autoscaler's target in per cent of the pods' requests. Where those are made
+smaller to fit the host, it is as much larger: a pod works no less for it. */}}
+{{- define "shop.targetCPU" -}}
+{{- $milli := .Values.resources.cpuMilli -}}
+{{- $fitted := include "shop.fittedCPU" (dict "root" . "cpuMilli" $milli) | int -}}
+{{ ceil (divf (mulf .Values.autoscaling.targetCPUPercent $milli) $fitted) | int }}
 {{- end }}
 
 {{- define "shop.podAnnotations" -}}
