@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,10 +22,10 @@ func autoscaler(name string, percent *int32, conditions ...autoscalingv2.Horizon
 	least, target := int32(3), int32(70)
 	h := &autoscalingv2.HorizontalPodAutoscaler{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "prod-app", Labels: map[string]string{"app.kubernetes.io/name": name}},
-		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{MinReplicas: &least, MaxReplicas: 5, Metrics: []autoscalingv2.MetricSpec{{
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: name}, MinReplicas: &least, MaxReplicas: 5, Metrics: []autoscalingv2.MetricSpec{{
 			Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricSource{
 				Name: corev1.ResourceCPU, Target: autoscalingv2.MetricTarget{AverageUtilization: &target}}}}},
-		Status: autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: 4, DesiredReplicas: 5, Conditions: conditions},
+		Status: autoscalingv2.HorizontalPodAutoscalerStatus{CurrentReplicas: 3, DesiredReplicas: 5, Conditions: conditions},
 	}
 	if percent != nil {
 		h.Status.CurrentMetrics = []autoscalingv2.MetricStatus{{Type: autoscalingv2.ResourceMetricSourceType, Resource: &autoscalingv2.ResourceMetricStatus{
@@ -33,7 +34,12 @@ func autoscaler(name string, percent *int32, conditions ...autoscalingv2.Horizon
 	return h
 }
 
-func TestAutoscalersAreReadByTheirOwnStatus(t *testing.T) {
+// scaled is a Deployment with 4 pods.
+func scaled(name string) *appsv1.Deployment {
+	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "prod-app"}, Status: appsv1.DeploymentStatus{Replicas: 4}}
+}
+
+func TestAutoscalersAreReadByTheirStatusAndWhatTheyScale(t *testing.T) {
 	active := func(status corev1.ConditionStatus, reason string) autoscalingv2.HorizontalPodAutoscalerCondition {
 		return autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.ScalingActive, Status: status, Reason: reason, Message: "so it is"}
 	}
@@ -43,6 +49,7 @@ func TestAutoscalersAreReadByTheirOwnStatus(t *testing.T) {
 		autoscaler("product-catalog", &used, able, active(corev1.ConditionTrue, "ValidMetricFound")),
 		autoscaler("order-processing", nil, able, active(corev1.ConditionFalse, "FailedGetResourceMetric")),
 		autoscaler("analytics-service", nil),
+		scaled("product-catalog"), scaled("order-processing"), scaled("analytics-service"),
 	)
 	seen, err := Autoscaling(t.Context(), client, "peak")
 	require.NoError(t, err)
@@ -54,6 +61,9 @@ func TestAutoscalersAreReadByTheirOwnStatus(t *testing.T) {
 	fine.Name, fine.Service, fine.Percent, fine.Active = "product-catalog", "product-catalog", &percent, true
 	require.Equal(t, results.Autoscaling{Phase: "peak", Autoscalers: []results.Autoscaler{fresh, blind, fine}}, seen)
 	require.Equal(t, []bool{false, false, true}, []bool{fresh.Measured(), blind.Measured(), fine.Measured()})
+
+	_, err = Autoscaling(t.Context(), fake.NewClientset(autoscaler("product-catalog", nil)), "peak")
+	require.ErrorContains(t, err, "look at what autoscaler product-catalog scales")
 
 	seen, err = Autoscaling(t.Context(), fake.NewClientset(), "peak")
 	require.NoError(t, err)
