@@ -21,10 +21,11 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 	r.checkBudgetFilter(s, b, at)
 	switch b.Subject {
 	case budget.AddedLatency:
-		r.wantStep(b, at, seen, addedLatency)
-		if b.Per != "hop" {
-			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
+		need := addedLatency
+		if b.Per == "request" {
+			need = addedInShop
 		}
+		r.wantStep(b, at, seen, need)
 	case budget.InjectedPods, budget.CertificatesExpired:
 		r.wantStep(b, at, seen, "mesh")
 		r.wantMeshInTheEnd(b, at, seen)

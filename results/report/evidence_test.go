@@ -133,6 +133,11 @@ func TestTheTwinsAreBoiledDownToPercentiles(t *testing.T) {
 	v, ok := newAddedView(a)
 	require.True(t, ok)
 	require.Equal(t, "512 bytes, per hop", v.Title)
+	ofPages := a
+	ofPages.PerHop, ofPages.PayloadBytes, ofPages.Path = false, 0, "GET /api/catalog/products/p-0001: product-catalog > inventory-management"
+	pages, ok := newAddedView(ofPages)
+	require.True(t, ok)
+	require.Equal(t, "GET /api/catalog/products/p-0001: product-catalog > inventory-management, per request", pages.Title)
 	require.Equal(t, "p50", v.Rows[0].Name)
 	require.InDelta(t, 5, v.Rows[0].Plain, 1e-9)
 	require.InDelta(t, 1, v.Rows[0].Added, 1e-9)

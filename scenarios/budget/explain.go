@@ -130,6 +130,9 @@ func (b Budget) Evidence() string {
 	case ProxyMemory, ProxyCPU:
 		return probe("proxy-resources") + ", at the end of each phase, from the kubelets"
 	case IssuerCertificate:
+		if b.Per == "request" {
+			return probe("added-latency") + ", from step measure-added-latency with path: shop"
+		}
 		return probe("issuer-certificate") + ", at the end"
 	case CertificatesExpired:
 		return probe("leaf-certificates") + ", at the end, from the proxies' own figures"
