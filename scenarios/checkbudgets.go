@@ -51,8 +51,11 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 		r.wantStep(b, at, seen, vaultRestarted)
 	case budget.VaultSealed:
 		r.wantStep(b, at, seen, "vault")
-	case budget.VaultRotated:
+	case budget.VaultRotated, budget.VaultSecretsAge:
 		r.wantStep(b, at, seen, secretsMoved)
+	case budget.VaultCertsAge:
+		r.wantStep(b, at, seen, "mesh")
+		r.wantMeshInTheEnd(b, at, seen)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		if !s.Spec.Traffic.Sends("order") {
 			r.fail(at, "budget %q: the %s has no order traffic", b.Text, s.Spec.Traffic.source())

@@ -256,6 +256,8 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"vault unsealed by itself":                       "no step restart-vault",
 		"vault sealed < 60s":                             "no step install vault",
 		"vault secrets rotated every 30d":                "no step move-secrets",
+		"vault secrets at most 30d old":                  "no step move-secrets",
+		"vault certificates at most 83d old":             "no step install mesh",
 		"proxy memory < 50MiB":                           "no step install mesh",
 		"proxy certificates chained = 100%":              "no step install mesh",
 		"plaintext flows = 0":                            "add wire: true",

@@ -229,6 +229,8 @@ func (e *evaluation) onRun(b budget.Budget) finding {
 		return e.vaultUnsealed(b)
 	case budget.VaultRotated:
 		return e.vaultRotated(b)
+	case budget.VaultSecretsAge, budget.VaultCertsAge:
+		return e.vaultAges(b)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		// An order of which nothing came back may be lost as well as not.
 		return e.withMissing(e.ledger(b))

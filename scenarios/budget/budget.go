@@ -64,6 +64,8 @@ const (
 	VaultUnsealed     Subject = "vault unsealed by itself"
 	VaultSealed       Subject = "vault sealed"
 	VaultRotated      Subject = "vault secrets rotated every"
+	VaultSecretsAge   Subject = "vault secrets at most"
+	VaultCertsAge     Subject = "vault certificates at most"
 	OrdersLost        Subject = "orders lost or doubled"
 	ItemsOversold     Subject = "items oversold"
 	PaymentsUnmatched Subject = "payments unmatched"

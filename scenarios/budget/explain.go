@@ -103,6 +103,10 @@ func (b Budget) explainTrust(where string) string {
 		return fmt.Sprintf("%s, Vault is sealed or silent for %s %s in all", where, below(b.Op), short(b.Duration))
 	case VaultRotated:
 		return fmt.Sprintf("every secret that the shop reads from Vault is set to be replaced every %s, and none is older", Days(b.Duration))
+	case VaultSecretsAge:
+		return fmt.Sprintf("no secret that the shop reads from Vault is older than %s", Days(b.Duration))
+	case VaultCertsAge:
+		return fmt.Sprintf("no issuing certificate that Vault has signed for the mesh is older than %s", Days(b.Duration))
 	case OrdersLost:
 		return fmt.Sprintf("%s orders that were acknowledged are missing from the database or in it twice", upTo(b.Count))
 	case ItemsOversold:
@@ -118,6 +122,9 @@ func (b Budget) Evidence() string {
 	probe := func(name string) string { return "probes.jsonl, probe " + name }
 	switch b.Subject {
 	case AddedLatency:
+		if b.Per == "request" {
+			return probe("added-latency") + ", from step measure-added-latency with path: shop"
+		}
 		return probe("added-latency") + ", from step measure-added-latency"
 	case InjectedPods:
 		return probe("injection") + ", at the end"
@@ -130,9 +137,6 @@ func (b Budget) Evidence() string {
 	case ProxyMemory, ProxyCPU:
 		return probe("proxy-resources") + ", at the end of each phase, from the kubelets"
 	case IssuerCertificate:
-		if b.Per == "request" {
-			return probe("added-latency") + ", from step measure-added-latency with path: shop"
-		}
 		return probe("issuer-certificate") + ", at the end"
 	case CertificatesExpired:
 		return probe("leaf-certificates") + ", at the end, from the proxies' own figures"
@@ -144,8 +148,8 @@ func (b Budget) Evidence() string {
 		return probe("vault-unseal") + ", from step restart-vault"
 	case VaultSealed:
 		return probe("vault-seal") + ", asked every 2 s from Vault's first answer"
-	case VaultRotated:
-		return probe("vault-rotation") + ", which nothing takes yet"
+	case VaultRotated, VaultSecretsAge, VaultCertsAge:
+		return probe("vault-rotation") + ", at the end, from Vault itself"
 	case OrdersLost, ItemsOversold, PaymentsUnmatched:
 		return probe("ledger") + ", every order looked up in PostgreSQL"
 	case Restarts, OOMKills:

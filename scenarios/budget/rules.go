@@ -55,6 +55,8 @@ var rules = []rule{
 	{VaultUnsealed, OnRun, unsealed, nil},
 	{VaultSealed, OnWindow, func(p *parser, b *Budget) { b.Op, b.Duration = p.op(Less, AtMost), p.duration() }, nil},
 	{VaultRotated, OnRun, func(p *parser, b *Budget) { b.Op, b.Duration = AtMost, p.duration() }, nil},
+	{VaultSecretsAge, OnRun, old, nil},
+	{VaultCertsAge, OnRun, old, nil},
 	{OrdersLost, OnRun, numbered, nil},
 	{ItemsOversold, OnRun, numbered, nil},
 	{PaymentsUnmatched, OnRun, numbered, nil},
@@ -159,6 +161,11 @@ func unsealed(p *parser, b *Budget) {
 		p.take()
 		b.Op, b.Duration = AtMost, p.duration()
 	}
+}
+
+func old(p *parser, b *Budget) {
+	b.Op, b.Duration = AtMost, p.duration()
+	p.word("old")
 }
 
 func asked(p *parser, b *Budget) {
