@@ -100,6 +100,7 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		{results.ProbeVaultSeal, installs(r.Scenario, "vault"), func(context.Context) (any, error) {
 			return r.seal.Seen(), nil
 		}},
+		{results.ProbeVaultAudit, r.audit != nil, r.observeAudit},
 		{results.ProbeVaultRotation, r.env.Rollout.SecretsMoved() || installs(r.Scenario, "issuer"), r.rotation},
 		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
 			return probes.Ledger(ctx, r.database(), orders)

@@ -72,8 +72,10 @@ type rehearsal struct {
 	undo   []steps.Undoer
 	fleet  *agents.Fleet // nil when the scenario has no agents
 
-	meter *probes.ResourceMeter
-	seal  *probes.SealWatch
+	meter    *probes.ResourceMeter
+	seal     *probes.SealWatch
+	webhooks *probes.WebhookWatch
+	audit    *probes.AuditBook // nil when Vault is not installed
 
 	capture     *capture // nil when the wire is not followed
 	stopCapture context.CancelFunc
@@ -137,12 +139,10 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		return err
 	}
 	r.record.event(results.Event{Kind: results.Watching, Name: strings.Join(namespaces, ", ")})
-	if installs(r.Scenario, "vault") {
-		var asking sync.WaitGroup
-		asking.Go(func() { r.seal.Run(watching) })
-		defer asking.Wait()
-		defer stopWatching()
-	}
+	var asking sync.WaitGroup
+	r.watchUse(watching, &asking)
+	defer asking.Wait()
+	defer stopWatching()
 	if err := r.startCapture(ctx); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		if err := r.hold(ctx, phase, begun, stream); err != nil {
 			return err
 		}
-		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
+		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx), r.observeUse(ctx, phase.Name)); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if i+1 < len(r.Scenario.Spec.Phases) {

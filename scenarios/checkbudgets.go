@@ -49,7 +49,7 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 		r.wantMeshInTheEnd(b, at, seen)
 	case budget.VaultUnsealed:
 		r.wantStep(b, at, seen, vaultRestarted)
-	case budget.VaultSealed:
+	case budget.VaultSealed, budget.VaultDenied:
 		r.wantStep(b, at, seen, "vault")
 	case budget.VaultRotated, budget.VaultSecretsAge:
 		r.wantStep(b, at, seen, secretsMoved)

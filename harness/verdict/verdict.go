@@ -206,6 +206,10 @@ func (e *evaluation) findings(b budget.Budget, i int) []finding {
 		return e.inWindows(b, e.wire)
 	case budget.VaultSealed:
 		return e.inWindows(b, e.vaultSealed)
+	case budget.VaultDenied:
+		return e.inWindows(b, e.vaultDenied)
+	case budget.HooksFailed, budget.HooksFailedOpen, budget.HooksRejected:
+		return e.inWindows(b, e.webhookCalls)
 	}
 	return []finding{e.onRun(b)}
 }

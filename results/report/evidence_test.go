@@ -186,6 +186,26 @@ func TestWhatHappenedInTheClusterStandsInRows(t *testing.T) {
 	require.Equal(t, "0:01: d: FailedMount: x", c.Marks[2].Title)
 }
 
+func TestVaultAndWebhooksHaveRowsOfTheirOwn(t *testing.T) {
+	vault := func(at time.Duration, name, detail, state, role string) results.Event {
+		return results.Event{At: int64(at), Kind: results.Vault, Name: name, Detail: detail, Fields: map[string]string{results.FieldState: state, results.FieldRole: role}}
+	}
+	c := drawn(busy(100), func(d *Data) {
+		d.Events = []results.Event{
+			vault(10*time.Second, "read secret/data/a", "", results.StateServed, "order-processing"),
+			vault(20*time.Second, "update pki/sign/x", "permission denied", results.StateDenied, "cert-manager"),
+			{At: 30e9, Kind: results.Webhook, Name: "injector", Detail: "could not be called", Fields: map[string]string{results.FieldState: results.StateFailedOpen}},
+			{At: 31e9, Kind: results.Webhook, Name: "product-catalog-1", Detail: "Injected: x"},
+		}
+	})
+	require.Equal(t, []string{"refusals", "webhooks", "Vault"}, []string{c.MarkRows[0].Label, c.MarkRows[1].Label, c.MarkRows[2].Label})
+	require.Len(t, c.Marks, 3, "what the injector did as it should is no mark")
+	require.Equal(t, []bool{true, true, false}, []bool{c.Marks[0].Grave, c.Marks[1].Grave, c.Marks[2].Grave})
+	require.Equal(t, "0:20: Vault update pki/sign/x by cert-manager: permission denied", c.Marks[0].Title)
+	require.Equal(t, "0:30: injector failed-open: could not be called", c.Marks[1].Title)
+	require.Equal(t, "0:10: Vault read secret/data/a by order-processing", c.Marks[2].Title)
+}
+
 func TestAHeatMapShadesByTheShareOfItsBucket(t *testing.T) {
 	require.Equal(t, heatLevels-1, shade(1))
 	require.Equal(t, 0, shade(0.0001))

@@ -25,6 +25,9 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
+	// Audit is Vault's own account, Webhooks the API server's, one a phase.
+	Audit    *results.VaultAudit `json:",omitempty"`
+	Webhooks []results.Webhooks  `json:",omitempty"`
 	// What the probes saw between services, of the twins and of certificates,
 	// boiled down: samples stay in the record.
 	Matrices     []Matrix      `json:",omitempty"`
@@ -94,6 +97,13 @@ func (d *Data) addProbe(p results.Probe) error {
 		d.Checks = append(d.Checks, seen)
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
+	case results.ProbeVaultAudit:
+		return json.Unmarshal(p.Data, &d.Audit)
+	case results.ProbeWebhooks:
+		var seen results.Webhooks
+		err := json.Unmarshal(p.Data, &seen)
+		d.Webhooks = append(d.Webhooks, seen)
+		return err
 	case results.ProbeAddedLatency:
 		a, err := addedOf(p)
 		d.Added = append(d.Added, a)

@@ -30,6 +30,11 @@ func TestEveryKindOfBudgetIsUnderstood(t *testing.T) {
 		"vault unsealed by itself within 60s": {Subject: VaultUnsealed, Op: AtMost, Duration: time.Minute},
 		"vault secrets at most 30d old":       {Subject: VaultSecretsAge, Op: AtMost, Duration: 30 * day},
 		"vault certificates at most 83d old":  {Subject: VaultCertsAge, Op: AtMost, Duration: 83 * day},
+		"vault requests denied = 0":           {Subject: VaultDenied, Op: Equal},
+		"webhook calls failed <= 2":           {Subject: HooksFailed, Op: AtMost, Count: 2},
+		"webhook calls failed open = 0 in soak": {
+			Subject: HooksFailedOpen, Op: Equal, Phases: []Name{{"soak", 34}}},
+		"webhook calls rejected = 0": {Subject: HooksRejected, Op: Equal},
 		"orders lost or doubled = 0": {Subject: OrdersLost, Op: Equal},
 		"items oversold = 0":         {Subject: ItemsOversold, Op: Equal},
 		"payments unmatched <= 2":    {Subject: PaymentsUnmatched, Op: AtMost, Count: 2},

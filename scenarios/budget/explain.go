@@ -103,6 +103,14 @@ func (b Budget) explainTrust(where string) string {
 		return fmt.Sprintf("%s, Vault is sealed or silent for %s %s in all", where, below(b.Op), short(b.Duration))
 	case VaultRotated:
 		return fmt.Sprintf("every secret that the shop reads from Vault is set to be replaced every %s, and none is older", Days(b.Duration))
+	case VaultDenied:
+		return fmt.Sprintf("%s, %s requests to Vault are denied for want of permission", where, upTo(b.Count))
+	case HooksFailed:
+		return fmt.Sprintf("%s, %s calls to admission webhooks get no answer, whether the object was then let in or not", where, upTo(b.Count))
+	case HooksFailedOpen:
+		return fmt.Sprintf("%s, %s objects are let in past an admission webhook that could not be called", where, upTo(b.Count))
+	case HooksRejected:
+		return fmt.Sprintf("%s, %s objects are refused by an admission webhook", where, upTo(b.Count))
 	case VaultSecretsAge:
 		return fmt.Sprintf("no secret that the shop reads from Vault is older than %s", Days(b.Duration))
 	case VaultCertsAge:
@@ -148,6 +156,10 @@ func (b Budget) Evidence() string {
 		return probe("vault-unseal") + ", from step restart-vault"
 	case VaultSealed:
 		return probe("vault-seal") + ", asked every 2 s from Vault's first answer"
+	case VaultDenied:
+		return probe("vault-audit") + ", Vault's own audit log, and its events in events.jsonl"
+	case HooksFailed, HooksFailedOpen, HooksRejected:
+		return probe("webhook-calls") + ", at the end of each phase, from the API server's own count"
 	case VaultRotated, VaultSecretsAge, VaultCertsAge:
 		return probe("vault-rotation") + ", at the end, from Vault itself"
 	case OrdersLost, ItemsOversold, PaymentsUnmatched:
