@@ -80,9 +80,11 @@ type auditAuth struct {
 	Metadata    map[string]string `json:"metadata"`
 }
 
-// auditData is the data of a secret in a kv-v2 engine.
+// auditData is the data of a secret in a kv-v2 engine, or an answer that says
+// no: its error is hashed.
 type auditData struct {
-	Data json.RawMessage `json:"data"`
+	Data  json.RawMessage `json:"data"`
+	Error string          `json:"error"`
 }
 
 // Take reads one line of the pod's log, in which Vault's own words stand too. It
@@ -126,6 +128,9 @@ func (b *AuditBook) take(e auditEntry) {
 	}
 	if e.Type != "response" {
 		return // its answer follows
+	}
+	if e.Error == "" && strings.HasPrefix(e.Response.Data.Error, hashed) {
+		e.Error = hashedError
 	}
 	use := results.VaultUse{Operation: e.Request.Operation, Path: withoutSecrets(e.Request.Path), Role: e.role(), Error: withoutSecrets(e.Error)}
 	b.seen.Requests++
@@ -211,10 +216,15 @@ func (e auditEntry) role() string {
 	if e.Auth == nil {
 		return ""
 	}
-	return short(cmp.Or(e.Auth.Metadata["role"], e.Auth.DisplayName))
+	return short(cmp.Or(e.Auth.Metadata["role"], e.Auth.Metadata["role_name"], e.Auth.DisplayName))
 }
 
-const hashed = "hmac-sha256:"
+const (
+	hashed = "hmac-sha256:"
+	// hashedError stands for what Vault answered with status 400, such as to a
+	// login of a role that there is not.
+	hashedError = "an error that the log keeps hashed"
+)
 
 // readable tells whether a token, or a secret of the shop, stands there as it is.
 func (e auditEntry) readable() bool {

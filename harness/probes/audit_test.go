@@ -21,6 +21,7 @@ var auditLines = map[string]string{
 	"its answer":          `{"auth":{"client_token":"hmac-sha256:aa","display_name":"kubernetes-prod-app-order-processing","entity_id":"e-1","metadata":{"role":"order-processing"}},"request":{"client_token":"hmac-sha256:bb","id":"r1","mount_type":"kv","operation":"read","path":"secret/data/prod-app/order-processing","remote_address":"10.0.0.7"},"response":{"data":{"data":{"db-password":"hmac-sha256:cc","db-user":"hmac-sha256:dd"},"metadata":{"version":1}}},"time":"2026-05-04T09:00:02.6Z","type":"response"}`,
 	"a login":             `{"auth":{"client_token":"hmac-sha256:ee","metadata":{"role":"cert-manager"}},"request":{"data":{"jwt":"hmac-sha256:ff","role":"hmac-sha256:00"},"id":"r2","mount_type":"kubernetes","operation":"update","path":"auth/kubernetes/login","remote_address":"10.0.0.9"},"response":{"auth":{"client_token":"hmac-sha256:ee"}},"time":"2026-05-04T09:00:03Z","type":"response"}`,
 	"a refusal":           `{"error":"1 error occurred:\n\t* permission denied\n\n","auth":{"client_token":"hmac-sha256:11","metadata":{"role":"cert-manager"}},"request":{"client_token":"hmac-sha256:11","id":"r3","mount_type":"pki","operation":"update","path":"pki/sign/linkerd","remote_address":"10.0.0.9"},"time":"2026-05-04T09:00:04Z","type":"response"}`,
+	"a login in vain":     `{"request":{"data":{"jwt":"hmac-sha256:ff","role":"hmac-sha256:22"},"id":"r5","mount_type":"kubernetes","operation":"update","path":"auth/kubernetes/login","remote_address":"10.0.0.8"},"response":{"data":{"error":"hmac-sha256:33"}},"time":"2026-05-04T09:00:06Z","type":"response"}`,
 	"a failure":           `{"error":"unsupported path","request":{"client_token":"hmac-sha256:11","id":"r4","operation":"read","path":"nowhere/hvs.CAESIJabcdefgh","remote_address":"10.0.0.9"},"time":"2026-05-04T09:00:05Z","type":"response"}`,
 }
 
@@ -45,23 +46,25 @@ func newTestBook(now time.Duration) (*AuditBook, *[]auditTold) {
 
 func TestVaultsAuditLogIsReducedToWhoDidWhat(t *testing.T) {
 	b, told := newTestBook(time.Minute)
-	for _, name := range []string{"a server's own word", "a request", "its answer", "a login", "a refusal", "a failure", "its answer", "a refusal"} {
+	for _, name := range []string{"a server's own word", "a request", "its answer", "a login", "a refusal", "a failure", "a login in vain", "its answer", "a refusal"} {
 		at, ok := b.Take([]byte(auditLines[name] + "\n"))
 		require.Equal(t, name != "a server's own word", ok, name)
 		require.Equal(t, ok, !at.IsZero())
 	}
-	require.Equal(t, results.VaultAudit{From: 0, To: int64(time.Minute), Requests: 4, Denied: 1, Failed: 1, Uses: []results.VaultUse{
+	require.Equal(t, results.VaultAudit{From: 0, To: int64(time.Minute), Requests: 5, Denied: 1, Failed: 2, Uses: []results.VaultUse{
+		{Operation: "update", Path: "auth/kubernetes/login", Error: "an error that the log keeps hashed", Count: 1},
 		{Operation: "update", Path: "auth/kubernetes/login", Role: "cert-manager", Count: 1},
 		{Operation: "read", Path: "nowhere/(hidden)", Error: "unsupported path", Count: 1},
 		{Operation: "update", Path: "pki/sign/linkerd", Role: "cert-manager", Error: "1 error occurred: * permission denied", Count: 1},
 		{Operation: "read", Path: "secret/data/prod-app/order-processing", Role: "order-processing", Count: 1},
 	}}, b.Seen(), "what is read again counts once")
-	require.Len(t, *told, 4)
+	require.Len(t, *told, 5)
 	require.Equal(t, auditTold{int64(2600 * time.Millisecond), results.Event{Kind: results.Vault, Name: "read secret/data/prod-app/order-processing", Fields: map[string]string{
 		"state": "served", "operation": "read", "path": "secret/data/prod-app/order-processing", "role": "order-processing", "entity": "e-1"}}}, (*told)[0])
 	require.Equal(t, auditTold{int64(4 * time.Second), results.Event{Kind: results.Vault, Name: "update pki/sign/linkerd", Detail: "1 error occurred: * permission denied", Fields: map[string]string{
 		"state": "denied", "operation": "update", "path": "pki/sign/linkerd", "role": "cert-manager", "client": "cert-manager/cert-manager-1"}}}, (*told)[2])
 	require.Equal(t, results.StateFailed, (*told)[3].e.Fields["state"])
+	require.Equal(t, []string{results.StateFailed, "10.0.0.8"}, []string{(*told)[4].e.Fields["state"], (*told)[4].e.Fields["client"]}, "nobody knows whose address that is")
 }
 
 func TestNothingOfASecretIsKept(t *testing.T) {
