@@ -100,7 +100,7 @@ func (c *Client) KubeletSummary(ctx context.Context, node string) ([]byte, error
 // APIServerMetrics gives the API server's own metrics in Prometheus's text
 // format: some megabytes. Of several API servers one answers.
 func (c *Client) APIServerMetrics(ctx context.Context) (io.ReadCloser, error) {
-	body, err := c.Clientset.Discovery().RESTClient().Get().AbsPath("/metrics").Stream(ctx)
+	body, err := c.Clientset.Discovery().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Stream(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("get the API server's metrics: %w", err)
 	}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,6 +36,9 @@ func (d Data) facts() []fact {
 	}
 	if d.Leaves != nil {
 		add("proxy certificates", "%s", leavesText(*d.Leaves))
+	}
+	if d.Rotation != nil {
+		add("rotation", "%s", rotationText(*d.Rotation))
 	}
 	if d.Audit != nil {
 		add("Vault", "%s", auditText(*d.Audit))
@@ -134,6 +138,34 @@ func leavesText(l results.Leaves) string {
 	text := fmt.Sprintf("of %d proxies", l.Proxies)
 	if len(parts) > 0 {
 		text += " " + strings.Join(parts, "; ")
+	}
+	return text
+}
+
+// rotationText names the oldest secret, and each certificate that Vault signed.
+func rotationText(v results.VaultRotation) string {
+	var parts []string
+	if len(v.Secrets) > 0 {
+		oldest := slices.MaxFunc(v.Secrets, func(a, b results.SecretAge) int { return cmp.Compare(a.Age, b.Age) })
+		parts = append(parts, fmt.Sprintf("of %d secrets in Vault the oldest is %s", len(v.Secrets), ageText(oldest)))
+	}
+	for _, c := range v.Certificates {
+		what := "certificate "
+		if c.Anchor {
+			what = "trust anchor "
+		}
+		parts = append(parts, what+ageText(c))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func ageText(s results.SecretAge) string {
+	text := fmt.Sprintf("%s, since %s", s.Path, s.Since.UTC().Format("2006-01-02 15:04:05 MST"))
+	switch {
+	case s.Version > 0:
+		text += fmt.Sprintf(" (version %d)", s.Version)
+	case s.Every > 0:
+		text += fmt.Sprintf(" (replaced every %.4g days)", s.Every.Hours()/24)
 	}
 	return text
 }
