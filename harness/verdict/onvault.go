@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"meshsim.dev/meshsim/results"
@@ -91,7 +92,7 @@ func (e *evaluation) vaultDenied(b budget.Budget, s stretch) finding {
 // vaultWords says who was denied what.
 func vaultWords(ev results.Event) string {
 	who := cmp.Or(ev.Fields[results.FieldRole], ev.Fields[results.FieldClient], "somebody")
-	return fmt.Sprintf("%s denied to %s at %s: %s", ev.Name, who, at(ev.At), ev.Detail)
+	return strings.TrimSuffix(fmt.Sprintf("%s denied to %s at %s: %s", ev.Name, who, at(ev.At), ev.Detail), ": ")
 }
 
 // webhookCalls adds up how admission webhooks were called.
