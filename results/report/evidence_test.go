@@ -186,6 +186,21 @@ func TestWhatHappenedInTheClusterStandsInRows(t *testing.T) {
 	require.Equal(t, "0:01: d: FailedMount: x", c.Marks[2].Title)
 }
 
+func TestWhatVaultAndWebhooksWereAskedForIsRead(t *testing.T) {
+	var d Data
+	for _, p := range []results.Probe{
+		observed(t, results.ProbeVaultAudit, "soak", results.VaultAudit{Requests: 7}),
+		observed(t, results.ProbeVaultRotation, "soak", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a"}}}),
+		observed(t, results.ProbeWebhooks, "inject", results.Webhooks{Phase: "inject"}),
+		observed(t, results.ProbeWebhooks, "soak", results.Webhooks{Phase: "soak"}),
+	} {
+		require.NoError(t, d.addProbe(p))
+	}
+	require.Equal(t, int64(7), d.Audit.Requests)
+	require.Equal(t, "a", d.Rotation.Secrets[0].Path)
+	require.Equal(t, []results.Webhooks{{Phase: "inject"}, {Phase: "soak"}}, d.Webhooks)
+}
+
 func TestVaultAndWebhooksHaveRowsOfTheirOwn(t *testing.T) {
 	vault := func(at time.Duration, name, detail, state, role string) results.Event {
 		return results.Event{At: int64(at), Kind: results.Vault, Name: name, Detail: detail, Fields: map[string]string{results.FieldState: state, results.FieldRole: role}}

@@ -362,8 +362,6 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	for name, data := range map[string]any{
 		results.ProbeLinkerdCheck: results.LinkerdCheck{When: "after install mesh", Passed: 3, Reports: []json.RawMessage{[]byte(`{"success":true}`)}},
 		results.ProbeLeaves:       results.Leaves{Proxies: 2},
-		results.ProbeVaultAudit:   results.VaultAudit{Requests: 7},
-		results.ProbeWebhooks:     results.Webhooks{Phase: "stack"},
 	} {
 		p, err := results.NewProbe(1, name, "stack", data)
 		require.NoError(t, err)
@@ -373,8 +371,6 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []results.LinkerdCheck{{When: "after install mesh", Passed: 3}}, d.Checks)
 	require.Equal(t, 2, d.Leaves.Proxies)
-	require.Equal(t, int64(7), d.Audit.Requests)
-	require.Equal(t, []results.Webhooks{{Phase: "stack"}}, d.Webhooks)
 	require.NoError(t, f.Close())
 }
 
