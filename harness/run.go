@@ -72,14 +72,15 @@ type rehearsal struct {
 	undo   []steps.Undoer
 	fleet  *agents.Fleet // nil when the scenario has no agents
 
-	meter    *probes.ResourceMeter
-	seal     *probes.SealWatch
-	webhooks *probes.WebhookWatch
-	audit    *probes.AuditBook // nil when Vault is not installed
+	meter *probes.ResourceMeter
+	seal  *probes.SealWatch
 
 	capture     *capture // nil when the wire is not followed
 	stopCapture context.CancelFunc
 	identities  probes.Serials // that the proxies have shown so far
+
+	webhooks *probes.WebhookWatch
+	audit    *probes.AuditBook // nil when Vault is not installed
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -196,7 +197,10 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 		if err := r.hold(ctx, phase, begun, stream); err != nil {
 			return err
 		}
-		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx), r.observeUse(ctx, phase.Name)); err != nil {
+		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
+			return fmt.Errorf("phase %s: %w", phase.Name, err)
+		}
+		if err := r.observeUse(ctx, phase.Name); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if i+1 < len(r.Scenario.Spec.Phases) {

@@ -19,7 +19,6 @@ func TestWhatLiesBehindACauseIsToldWithIt(t *testing.T) {
 		}
 		s.event(4*time.Second, results.Vault, "read secret/data/x", results.FieldState, results.StateServed)
 		s.event(4*time.Second, results.Webhook, "webhook.cert-manager.io", results.FieldState, results.StateFailedOpen)
-		s.event(5*time.Second, results.Pod, "order-processing-1", results.FieldState, results.StateReady, results.FieldService, "order-processing", results.FieldMeshed, "false")
 		return s
 	}
 	expired := failure(time.Minute, func(r *results.Request) { r.Class, r.Error = results.ClassTLS, "x509: certificate has expired" })
@@ -31,9 +30,12 @@ func TestWhatLiesBehindACauseIsToldWithIt(t *testing.T) {
 	})
 
 	refused := failure(time.Minute, func(r *results.Request) { r.Class, r.Hop = "http-403", "order-processing>inventory-management" })
-	cause = causesOf(around(), refused)[0]
-	require.Equal(t, causeNoProxy, cause.Kind)
-	require.Contains(t, cause.Evidence, "webhook linkerd-proxy-injector.linkerd.io could not be called, by "+at(int64(3*time.Second)))
+	a := newAttribution(around().run, nil, around().events, nil)
+	require.Equal(t, []string{
+		"webhook linkerd-proxy-injector.linkerd.io could not be called, by " + at(int64(2*time.Second)),
+		"webhook linkerd-proxy-injector.linkerd.io could not be called, by " + at(int64(3*time.Second)),
+	}, a.during(refused, blame{kind: causeNoProxy}).near)
+	require.Empty(t, a.during(refused, blame{kind: causePolicy}).near)
 
 	u := &upstream{}
 	require.Empty(t, u.before(causeCertificate, int64(time.Hour)))
