@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/results"
@@ -129,6 +130,8 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		{results.ProbeVaultSeal, installs(r.Scenario, "vault"), func(context.Context) (any, error) {
 			return r.seal.Seen(), nil
 		}},
+		{results.ProbeVaultAudit, r.audit != nil, r.observeAudit},
+		{results.ProbeVaultRotation, r.env.Rollout.SecretsMoved() || installs(r.Scenario, "issuer"), r.rotation},
 		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
 			return probes.Ledger(ctx, r.database(), orders)
 		}},
@@ -150,6 +153,31 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rotation looks how old what Vault keeps is. What the scenario has not put there
+// is not looked for.
+func (r *rehearsal) rotation(ctx context.Context) (any, error) {
+	var stored []stack.StoredSecret
+	var issuer *results.Issuer
+	var err error
+	if r.env.Rollout.SecretsMoved() {
+		if stored, err = stack.StoredSecrets(ctx, r.stack); err != nil {
+			return nil, err
+		}
+	}
+	anchor, err := stack.TrustAnchor(ctx, r.stack)
+	if err != nil {
+		return nil, err
+	}
+	if meshStands(r.Scenario) {
+		seen, err := probes.Issuer(ctx, r.kube.Clientset, r.kube.Dynamic)
+		if err != nil {
+			return nil, err
+		}
+		issuer = &seen
+	}
+	return probes.Rotation(stored, anchor, issuer, time.Now())
 }
 
 // probe takes one observation. One that could not be taken is a warning in the

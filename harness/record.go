@@ -80,10 +80,17 @@ func (r *recorder) markAt(at int64) mark {
 
 // event stamps e with now and its phase.
 func (r *recorder) event(e results.Event) {
-	e.At = r.now()
-	e.Phase = r.PhaseAt(e.At)
+	r.eventAt(r.now(), e)
+}
+
+// eventAt stamps e with an instant that has passed, and its phase.
+func (r *recorder) eventAt(at int64, e results.Event) {
+	e.At, e.Phase = at, r.PhaseAt(at)
 	r.add(e)
 }
+
+// at is a time of day as nanoseconds since the run's start.
+func (r *recorder) at(t time.Time) int64 { return int64(t.Sub(r.begin.Round(0))) }
 
 // onMark has fn called with the instant, wherever a phase or a step begins or ends.
 func (r *recorder) onMark(fn func(at int64)) { r.marked.Store(&fn) }

@@ -79,6 +79,9 @@ type rehearsal struct {
 	capture     *capture // nil when the wire is not followed
 	stopCapture context.CancelFunc
 	identities  probes.Serials // that the proxies have shown so far
+
+	webhooks *probes.WebhookWatch
+	audit    *probes.AuditBook // nil when Vault is not installed
 }
 
 func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
@@ -141,12 +144,10 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 		return err
 	}
 	r.record.event(results.Event{Kind: results.Watching, Name: strings.Join(namespaces, ", ")})
-	if installs(r.Scenario, "vault") {
-		var asking sync.WaitGroup
-		asking.Go(func() { r.seal.Run(watching) })
-		defer asking.Wait()
-		defer stopWatching()
-	}
+	var asking sync.WaitGroup
+	r.watchUse(watching, &asking)
+	defer asking.Wait()
+	defer stopWatching()
 	if err := r.startCapture(ctx); err != nil {
 		return err
 	}
@@ -204,6 +205,9 @@ func (r *rehearsal) phases(ctx context.Context, plan [][]steps.Step, stream *tra
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if err := errors.Join(r.observePhase(ctx, phase.Name, time.Since(begun)), r.observeIdentities(ctx)); err != nil {
+			return fmt.Errorf("phase %s: %w", phase.Name, err)
+		}
+		if err := r.observeUse(ctx, phase.Name); err != nil {
 			return fmt.Errorf("phase %s: %w", phase.Name, err)
 		}
 		if i+1 < len(r.Scenario.Spec.Phases) {

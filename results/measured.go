@@ -61,16 +61,25 @@ const (
 )
 
 // VaultRotation is the data of probe vault-rotation: how old each secret is that
-// the shop reads, and how often it is replaced.
+// the shop reads, and each certificate that Vault signed for the mesh, and how
+// often they are replaced. None of their values is in it.
 type VaultRotation struct {
-	Secrets []SecretAge `json:"secrets"`
+	Secrets      []SecretAge `json:"secrets"`
+	Certificates []SecretAge `json:"certificates,omitempty"`
 }
 
-// SecretAge is one secret's. Every is 0 where nothing replaces it.
+// SecretAge is one secret's, or one certificate's. Every is 0 where nothing
+// replaces it.
 type SecretAge struct {
-	Path  string        `json:"path"`
+	Path  string        `json:"path"` // in Vault, or namespace/name of a certificate
 	Age   time.Duration `json:"ageNs"`
 	Every time.Duration `json:"everyNs"`
+	Since time.Time     `json:"since,omitzero"` // when the newest version was written, or begins
+	// Version counts the versions of a secret, from 1; 0 for a certificate.
+	Version int `json:"version,omitempty"`
+	// Anchor is a certificate that all others hang from, which is not meant to be
+	// replaced often.
+	Anchor bool `json:"anchor,omitempty"`
 }
 
 // HostLoad is the data of probe host-load: how busy the host's CPUs were through

@@ -94,7 +94,12 @@ type VaultUnseal struct {
 type AddedLatency struct {
 	PayloadBytes int                `json:"payloadBytes"`
 	Samples      AddedLatencySample `json:"samples"`
-	PerHop       bool               `json:"perHop"`
+	// PerHop is one call between two pods; else it is a whole request of a customer,
+	// and Path says what was asked for and who answered.
+	PerHop bool   `json:"perHop"`
+	Path   string `json:"path,omitempty"`
+	// Lost triples had a call without a whole answer; they were measured again.
+	Lost int `json:"lost,omitempty"`
 	// Planned is how many triples were to be measured, 0 where the record does not
 	// say; Agent is who measured, where there are several.
 	Planned int    `json:"planned,omitempty"`

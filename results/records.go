@@ -83,8 +83,13 @@ const (
 	// Certificate is what cert-manager or the mesh's identity says of one; Name: the
 	// object; Detail: its reason and message.
 	Certificate = "certificate"
-	// Webhook is what the mesh's injector says of a call; Name: the object.
+	// Webhook is what the mesh's injector says of a call; Name: the object. Or what
+	// the API server counts of one; Name: the webhook; fields state
+	// rejected|failed-closed|failed-open.
 	Webhook = "webhook"
+	// Vault is an entry of its audit log; Name: operation and path; Detail: why it
+	// was in vain; fields state served|denied|failed, operation, path, role, entity.
+	Vault = "vault"
 )
 
 // Keys of an event's fields, which attribution reads.

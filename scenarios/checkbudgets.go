@@ -21,10 +21,11 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 	r.checkBudgetFilter(s, b, at)
 	switch b.Subject {
 	case budget.AddedLatency:
-		r.wantStep(b, at, seen, addedLatency)
-		if b.Per != "hop" {
-			r.fail(at, "budget %q: %s measures per hop only", b.Text, addedLatency)
+		need := addedLatency
+		if b.Per == "request" {
+			need = addedInShop
 		}
+		r.wantStep(b, at, seen, need)
 	case budget.InjectedPods, budget.CertificatesExpired:
 		r.wantStep(b, at, seen, "mesh")
 		r.wantMeshInTheEnd(b, at, seen)
@@ -57,10 +58,13 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 		r.wantStep(b, at, seen, replicaRestarted)
 	case budget.VaultUnsealed:
 		r.wantStep(b, at, seen, vaultRestarted)
-	case budget.VaultSealed:
+	case budget.VaultSealed, budget.VaultDenied:
 		r.wantStep(b, at, seen, "vault")
-	case budget.VaultRotated:
+	case budget.VaultRotated, budget.VaultSecretsAge:
 		r.wantStep(b, at, seen, secretsMoved)
+	case budget.VaultCertsAge:
+		r.wantStep(b, at, seen, "mesh")
+		r.wantMeshInTheEnd(b, at, seen)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		if !s.Spec.Traffic.Sends("order") {
 			r.fail(at, "budget %q: the %s has no order traffic", b.Text, s.Spec.Traffic.source())

@@ -187,7 +187,7 @@ func (s *Scenario) triples(b budget.Budget) []string {
 	for _, p := range s.Spec.Phases {
 		for _, step := range p.Steps {
 			o, ok := step.Options.(*MeasureAddedLatency)
-			if !ok {
+			if !ok || (o.Path == PathShop) != (b.Per == "request") {
 				continue
 			}
 			line := fmt.Sprintf("%d triples, and a difference of plain against plain below %s; %d are planned in %s",

@@ -128,12 +128,34 @@ spec:
 	require.Equal(t, []any{
 		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
 		&Inject{[]string{"payment-gateway", "product-catalog"}, false}, &Inject{Database: true}, &AwaitAuthenticated{time.Minute},
-		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0}, &ProbePlaintext{}, &RestartVault{},
+		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0, PathEcho}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
 	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
 	require.Equal(t, "inject all services and the database", said[6])
 	require.Equal(t, "enforce deny", said[9])
 	require.Equal(t, []string{"two"}, s.Judged())
+}
+
+func TestAWholeRequestsAddedLatencyIsMeasuredOnThePathOfTheShop(t *testing.T) {
+	raw, err := shipped.ReadFile("mtls-rollout-ci.yaml")
+	require.NoError(t, err)
+	s, err := Parse("x.yaml", raw)
+	require.NoError(t, err)
+	verify := s.Spec.Phases[len(s.Spec.Phases)-1].Steps
+	require.Equal(t, &MeasureAddedLatency{Triples: 200, Path: PathShop}, verify[1].Options)
+	require.Equal(t, "measure-added-latency of the shop with 200 triples", verify[1].String())
+	var b strings.Builder
+	require.NoError(t, s.Explain(&b))
+	require.Contains(t, b.String(), "20 triples, and a difference of plain against plain below 10ms; 200 are planned")
+	require.Contains(t, b.String(), "20 triples, and a difference of plain against plain below 10ms; 600 are planned")
+
+	without := strings.Replace(string(raw), "    - measure-added-latency: {path: shop, triples: 200}\n", "", 1)
+	problems := problemsOf(t, without)
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Message, `"added latency p50 < 10ms per request": nothing measures it, the scenario has no step measure-added-latency with path: shop`)
+	problems = problemsOf(t, strings.Replace(string(raw), "{path: shop, triples: 200}", "{path: shop, payloadBytes: 9}", 1))
+	require.Len(t, problems, 1)
+	require.Contains(t, problems[0].Message, "payloadBytes is for path echo")
 }
 
 func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
@@ -238,6 +260,8 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"vault unsealed by itself":                       "no step restart-vault",
 		"vault sealed < 60s":                             "no step install vault",
 		"vault secrets rotated every 30d":                "no step move-secrets",
+		"vault secrets at most 30d old":                  "no step move-secrets",
+		"vault certificates at most 83d old":             "no step install mesh",
 		"proxy memory < 50MiB":                           "no step install mesh",
 		"proxy certificates chained = 100%":              "no step install mesh",
 		"plaintext flows = 0":                            "add wire: true",
@@ -262,7 +286,7 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		})
 	}
 	for text, want := range map[string]string{
-		"added latency p99 < 10ms per request":                       "measures per hop only",
+		"added latency p99 < 10ms per request":                       "no step measure-added-latency with path: shop",
 		"failed requests = 0 in warm":                                `phase "warm" is not judged`,
 		"mtls calls = 100% in baseline":                              `phase "baseline" comes before install mesh`,
 		"availability >= 99.95%\n  - availability >= 99.95%":         "is given twice",

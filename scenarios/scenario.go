@@ -311,6 +311,9 @@ func (s Step) String() string {
 	case *EndCanary:
 		return s.Name + " of " + o.Service
 	case *MeasureAddedLatency:
+		if o.Path == PathShop {
+			return fmt.Sprintf("%s of the shop with %d triples", s.Name, o.Triples)
+		}
 		return fmt.Sprintf("%s with %d triples of %d bytes", s.Name, o.Triples, o.PayloadBytes)
 	default:
 		return s.Name

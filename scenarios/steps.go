@@ -69,9 +69,16 @@ type RestartVault struct{}
 
 // MeasureAddedLatency calls a meshed and a plain twin in turns.
 type MeasureAddedLatency struct {
-	Triples      int // of calls plain, meshed, plain; default 2000
-	PayloadBytes int // default 512
+	Triples      int    // of calls plain, meshed, plain; default 2000
+	PayloadBytes int    // default 512; 0 for path shop
+	Path         string // echo (the default): one hop. shop: a whole request
 }
+
+// Values of MeasureAddedLatency's Path.
+const (
+	PathEcho = "echo"
+	PathShop = "shop"
+)
 
 // ProbePlaintext tries unencrypted calls from a pod without a proxy.
 type ProbePlaintext struct{}
@@ -98,6 +105,7 @@ const (
 	injected       = "inject"
 	enforced       = "enforce"
 	addedLatency   = "measure-added-latency"
+	addedInShop    = "measure-added-latency with path: shop"
 	plaintextTried = "probe-plaintext"
 	vaultRestarted = "restart-vault"
 	secretsMoved   = "move-secrets"
@@ -126,7 +134,15 @@ var stepKinds = []stepKind{
 	{name: "await-authenticated", read: readAwait, needs: always("mesh", injected), gives: always()},
 	{name: "enforce", read: readEnforce, needs: always("mesh", injected), gives: always(enforced)},
 	{name: "restart-vault", read: none[RestartVault]("restart-vault"), needs: always("vault"), gives: always(vaultRestarted)},
-	{name: "measure-added-latency", read: readMeasure, needs: always("mesh"), gives: always(addedLatency)},
+	{
+		name: "measure-added-latency", read: readMeasure, needs: always("mesh"),
+		gives: func(o any) []string {
+			if o.(*MeasureAddedLatency).Path == PathShop {
+				return []string{addedInShop}
+			}
+			return []string{addedLatency}
+		},
+	},
 	{name: "probe-plaintext", read: none[ProbePlaintext]("probe-plaintext"), needs: always("mesh"), gives: always(plaintextTried)},
 	{
 		name: "probe-authorisation", read: none[ProbeAuthorisation]("probe-authorisation"),
@@ -293,10 +309,21 @@ func readEnforce(d *decoder, n *yaml.Node, _ *Spec) any {
 }
 
 func readMeasure(d *decoder, n *yaml.Node, _ *Spec) any {
-	o := &MeasureAddedLatency{Triples: 2000, PayloadBytes: 512}
+	o := &MeasureAddedLatency{Triples: 2000, PayloadBytes: 512, Path: PathEcho}
+	var payload *yaml.Node
 	d.options(n, "measure-added-latency", map[string]field{
-		"triples":      d.integer("triples", 100, 1_000_000, &o.Triples),
-		"payloadBytes": d.integer("payloadBytes", 0, 1<<20, &o.PayloadBytes),
+		"triples": d.integer("triples", 100, 1_000_000, &o.Triples),
+		"payloadBytes": func(n *yaml.Node) {
+			payload = n
+			d.integer("payloadBytes", 0, 1<<20, &o.PayloadBytes)(n)
+		},
+		"path": d.oneOf("path", []string{PathEcho, PathShop}, &o.Path),
 	})
+	if o.Path == PathShop {
+		if payload != nil {
+			d.fail(payload, "payloadBytes is for path echo: a request of the shop has its own")
+		}
+		o.PayloadBytes = 0
+	}
 	return o
 }

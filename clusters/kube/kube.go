@@ -97,6 +97,16 @@ func (c *Client) KubeletSummary(ctx context.Context, node string) ([]byte, error
 	return c.proxyGet(ctx, "nodes", "", node, "/stats/summary", nil)
 }
 
+// APIServerMetrics gives the API server's own metrics in Prometheus's text
+// format: some megabytes. Of several API servers one answers.
+func (c *Client) APIServerMetrics(ctx context.Context) (io.ReadCloser, error) {
+	body, err := c.Clientset.Discovery().RESTClient().Get().AbsPath("/metrics").SetHeader("Accept", "text/plain").Stream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("get the API server's metrics: %w", err)
+	}
+	return body, nil
+}
+
 func (c *Client) proxyGet(ctx context.Context, resource, namespace, name, path string, query url.Values) ([]byte, error) {
 	req := c.Clientset.CoreV1().RESTClient().Get().
 		NamespaceIfScoped(namespace, namespace != "").Resource(resource).Name(name).SubResource("proxy").Suffix(path)

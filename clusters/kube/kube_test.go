@@ -266,6 +266,33 @@ func TestAKubeletIsAskedThroughItsNodesProxy(t *testing.T) {
 	require.Equal(t, "/api/v1/nodes/worker/proxy/stats/summary", s.recorded()[0].Path)
 }
 
+func TestTheAPIServersMetricsAreItsOwnText(t *testing.T) {
+	s := newAPIServer(t)
+	accept := ""
+	s.respond = func(w http.ResponseWriter, r *http.Request) bool {
+		accept = r.Header.Get("Accept")
+		if r.URL.Path != "/metrics" {
+			return false
+		}
+		fmt.Fprint(w, "process_start_time_seconds 1\n")
+		return true
+	}
+	body, err := s.client(t).APIServerMetrics(t.Context())
+	require.NoError(t, err)
+	text, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	require.Equal(t, "process_start_time_seconds 1\n", string(text))
+	require.Equal(t, "text/plain", accept)
+
+	s.respond = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	_, err = s.client(t).APIServerMetrics(t.Context())
+	require.ErrorContains(t, err, "get the API server's metrics")
+}
+
 func TestPodGetKeepsTheAnswerOfARefusal(t *testing.T) {
 	s := newAPIServer(t)
 	s.respond = func(w http.ResponseWriter, r *http.Request) bool {

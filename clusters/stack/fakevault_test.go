@@ -44,6 +44,7 @@ type fakeVault struct {
 	written     map[string]map[string]any // bodies by path
 	tokens      map[string]string         // token that each written path was written with
 	refuse      string                    // a path whose writes are refused
+	known       map[string]string         // answers to reads, by path
 }
 
 func newFakeVault(t *testing.T) *fakeVault {
@@ -124,6 +125,8 @@ func (v *fakeVault) answer(w http.ResponseWriter, r *http.Request, path string, 
 	case path == "auth/token/revoke-self":
 		v.revoked[token] = true
 		w.WriteHeader(204)
+	case r.Method == http.MethodGet && v.known[path] != "":
+		_, _ = io.WriteString(w, v.known[path])
 	case r.Method == http.MethodGet:
 		reply(200, object{"data": object{}})
 	case token == testSetupToken && !strings.HasPrefix(path, "secret/data/prod-app/"):

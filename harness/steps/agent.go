@@ -33,7 +33,7 @@ type agentManifest struct {
 
 // agentRun raises a manifest, waits until the agent in pod ends, decodes the
 // JSON it printed, and removes everything again.
-func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string, patience time.Duration, into any) (err error) {
+func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string, patience time.Duration, into any) error {
 	image, err := env.Stack.Images.Image("agent")
 	if err != nil {
 		return err
@@ -42,12 +42,22 @@ func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string
 	if err != nil {
 		return err
 	}
+	if err := clearProbes(ctx, env); err != nil {
+		return err
+	}
+	return runRendered(ctx, env, text, pod, patience, into)
+}
+
+func clearProbes(ctx context.Context, env *Env) error {
 	if err := env.Kube.RemoveNamespace(ctx, probeNamespace); err != nil {
 		return fmt.Errorf("clear what an earlier probe left: %w", err)
 	}
-	if err := env.Kube.Apply(ctx, text, probeNamespace); err != nil {
-		return fmt.Errorf("raise the agents: %w", err)
-	}
+	return nil
+}
+
+// runRendered is agentRun for a manifest that is filled in, in a namespace that
+// nothing of an earlier probe is in.
+func runRendered(ctx context.Context, env *Env, text []byte, pod string, patience time.Duration, into any) (err error) {
 	defer func() {
 		// Also when interrupted; only asked for, as it takes a while.
 		gone, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
@@ -56,6 +66,9 @@ func agentRun(ctx context.Context, env *Env, manifest, pod string, args []string
 			err = fmt.Errorf("remove the agents: %w", derr)
 		}
 	}()
+	if err := env.Kube.Apply(ctx, text, probeNamespace); err != nil {
+		return fmt.Errorf("raise the agents: %w", err)
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("the agent did not end within %s", patience))
 	defer cancel()
 	return agentResult(ctx, env.Kube, probeNamespace, pod, into)

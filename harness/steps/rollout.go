@@ -49,6 +49,9 @@ func (r *Rollout) Injected() []string {
 	return slices.DeleteFunc(slices.Clone(r.Services), func(name string) bool { return !r.services[name].Inject })
 }
 
+// SecretsMoved tells whether the shop's secrets have been put into Vault.
+func (r *Rollout) SecretsMoved() bool { return r.secretsMoved }
+
 // states returns how far each service has come, as it is now.
 func (r *Rollout) states() map[string]serviceState { return maps.Clone(r.services) }
 

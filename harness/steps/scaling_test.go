@@ -21,8 +21,9 @@ import (
 // giveAutoscaler makes one that reads its first metrics when it is told to.
 func giveAutoscaler(t *testing.T, client *fake.Clientset, service string) (read func()) {
 	t.Helper()
-	h := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: service, Namespace: shopNamespace}, Status: autoscalingv2.HorizontalPodAutoscalerStatus{
-		Conditions: []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: corev1.ConditionFalse, Reason: "FailedGetResourceMetric", Message: "no metrics"}}}}
+	h := &autoscalingv2.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: service, Namespace: shopNamespace},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{Kind: "Deployment", Name: service}}, Status: autoscalingv2.HorizontalPodAutoscalerStatus{
+			Conditions: []autoscalingv2.HorizontalPodAutoscalerCondition{{Type: autoscalingv2.ScalingActive, Status: corev1.ConditionFalse, Reason: "FailedGetResourceMetric", Message: "no metrics"}}}}
 	all := client.AutoscalingV2().HorizontalPodAutoscalers(shopNamespace)
 	_, err := all.Create(t.Context(), h, metav1.CreateOptions{})
 	require.NoError(t, err)

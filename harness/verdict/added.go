@@ -14,6 +14,8 @@ import (
 // payloads are different distributions.
 func (e *evaluation) addedLatency(b budget.Budget) []finding {
 	var all []finding
+	other := "" // the phase of one that measured something else
+	measured := false
 	for _, p := range e.probes {
 		if p.Probe != results.ProbeAddedLatency {
 			continue
@@ -23,12 +25,19 @@ func (e *evaluation) addedLatency(b budget.Budget) []finding {
 		case why != "":
 			all = append(all, missing(p.Phase, "%s", why))
 		case seen.PerHop != (b.Per == "hop"):
-			all = append(all, missing(p.Phase, "it was not measured per %s", b.Per))
+			other, measured = p.Phase, true
 		default:
 			f := judgeAdded(b, p.Phase, seen.Samples, e.run.Seed, resamples)
 			if lacks := seen.Planned - len(seen.Samples.Meshed); lacks > 0 {
 				f.verdict = results.Inconclusive
 				f.measured += fmt.Sprintf("; %s of the %s triples planned are missing", count(int64(lacks)), count(int64(seen.Planned)))
+			}
+			if seen.Lost > 0 {
+				f.measured += fmt.Sprintf("; %s had no whole answer and were measured again", plural(int64(seen.Lost), "triple", "triples"))
+				if share := float64(seen.Lost) / float64(seen.Lost+len(seen.Samples.Meshed)); share >= (1-b.Quantile)/2 {
+					f.verdict = results.Inconclusive
+					f.measured += ", so many that they could be what lies beyond the percentile"
+				}
 			}
 			if seen.Agent != "" {
 				f.measured = seen.Agent + ": " + f.measured
@@ -36,7 +45,11 @@ func (e *evaluation) addedLatency(b budget.Budget) []finding {
 			all = append(all, f)
 		}
 	}
-	if len(all) == 0 {
+	switch {
+	case len(all) > 0:
+	case measured:
+		all = append(all, missing(other, "it was not measured per %s", b.Per))
+	default:
 		all = append(all, missing("", "probe %s has left no observation", results.ProbeAddedLatency))
 	}
 	return all

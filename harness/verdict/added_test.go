@@ -81,6 +81,31 @@ func TestEveryMeasurementOfTheTwinsIsJudgedByItself(t *testing.T) {
 	require.Equal(t, results.Fail, v.Budgets[1].Verdict)
 }
 
+func TestWhatIsMeasuredPerHopAndPerRequestIsToldApart(t *testing.T) {
+	pages := twins(500, 4, 0, 1)
+	pages.PerHop, pages.Path = false, "GET /api/catalog/products/p-0001"
+	v := newQuietStory("added latency p50 < 3ms per hop", "added latency p50 < 3ms per request").
+		probe(results.ProbeAddedLatency, twins(500, 1, 0, 1)).probe(results.ProbeAddedLatency, pages).judge(t)
+	require.Len(t, v.Budgets, 2)
+	require.Equal(t, results.Pass, v.Budgets[0].Verdict)
+	require.Equal(t, results.Fail, v.Budgets[1].Verdict)
+	require.Contains(t, v.Budgets[1].Measured, "p50 +4.0")
+}
+
+func TestLostTriplesMayBeWhatLiesBeyondThePercentile(t *testing.T) {
+	pages := twins(1000, 1, 0, 1)
+	pages.PerHop, pages.Lost = false, 6
+	story := func(budget string) results.BudgetVerdict {
+		return newQuietStory(budget).probe(results.ProbeAddedLatency, pages).judge(t).Budgets[0]
+	}
+	got := story("added latency p90 < 10ms per request")
+	require.Equal(t, results.Pass, got.Verdict)
+	require.Contains(t, got.Measured, "6 triples had no whole answer and were measured again")
+	got = story("added latency p99 < 10ms per request")
+	require.Equal(t, results.Inconclusive, got.Verdict)
+	require.Contains(t, got.Measured, "so many that they could be what lies beyond the percentile")
+}
+
 func TestABootstrapIsRepeatableAndHoldsTheDifference(t *testing.T) {
 	s := twins(2000, 3, 0, 5).Samples
 	first := bootstrap(s.Plain, s.Meshed, 0.5, 7, resamples)

@@ -33,11 +33,12 @@ func (a *attribution) blame(r *results.Request, told []hops.Hop) blame {
 	return a.during(r, unknown(r, w))
 }
 
-// during adds the step that ran.
+// during adds the step that ran, and what may lie behind the cause.
 func (a *attribution) during(r *results.Request, b blame) blame {
 	if step, running := a.around.stepAt(r.Done); running && b.step == "" {
 		b.step = step.words
 	}
+	b.near = append(b.near, a.around.asked.before(b.kind, r.Done)...)
 	return b
 }
 

@@ -27,6 +27,7 @@ type surroundings struct {
 	ends      map[string]int64    // when a pod was gone
 	expired   []string            // pods whose proxy's certificate had ended
 	where     locations
+	asked     upstream
 }
 
 // stepSpan is one step while it ran; to is the end of time when it never ended.
@@ -44,6 +45,7 @@ func newSurroundings(events []results.Event, probes []results.Probe) *surroundin
 	slices.SortStableFunc(events, func(a, b results.Event) int { return cmp.Compare(a.At, b.At) })
 	lives, nodes := map[string]*podLife{}, &nodeLives{open: map[string]int{}}
 	for _, e := range events {
+		s.asked.take(e)
 		switch e.Kind {
 		case results.Pod:
 			s.notePod(e)

@@ -216,6 +216,10 @@ func (e *evaluation) findings(b budget.Budget, i int) []finding {
 		return e.inWindows(b, e.wire)
 	case budget.VaultSealed:
 		return e.inWindows(b, e.vaultSealed)
+	case budget.VaultDenied:
+		return e.inWindows(b, e.vaultDenied)
+	case budget.HooksFailed, budget.HooksFailedOpen, budget.HooksRejected:
+		return e.inWindows(b, e.webhookCalls)
 	}
 	return []finding{e.onRun(b)}
 }
@@ -241,6 +245,8 @@ func (e *evaluation) onRun(b budget.Budget) finding {
 		return e.vaultRotated(b)
 	case budget.ReplicaBack:
 		return e.replicaBack(b)
+	case budget.VaultSecretsAge, budget.VaultCertsAge:
+		return e.vaultAges(b)
 	case budget.OrdersLost, budget.ItemsOversold, budget.PaymentsUnmatched:
 		// An order of which nothing came back may be lost as well as not.
 		return e.withMissing(e.ledger(b))

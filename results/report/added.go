@@ -16,6 +16,7 @@ type Added struct {
 	Phase        string        `json:"phase"`
 	PayloadBytes int           `json:"payloadBytes"`
 	PerHop       bool          `json:"perHop"`
+	Path         string        `json:"path,omitempty"` // of a request
 	Triples      int           `json:"triples"`
 	Points       []AddedSample `json:"points"` // ascending in Quantile
 }
@@ -36,7 +37,7 @@ func addedOf(p results.Probe) (Added, error) {
 	if err := json.Unmarshal(p.Data, &seen); err != nil {
 		return Added{}, err
 	}
-	a := Added{Phase: p.Phase, PayloadBytes: seen.PayloadBytes, PerHop: seen.PerHop, Triples: len(seen.Samples.Plain)}
+	a := Added{Phase: p.Phase, PayloadBytes: seen.PayloadBytes, PerHop: seen.PerHop, Path: seen.Path, Triples: len(seen.Samples.Plain)}
 	if a.Triples == 0 || len(seen.Samples.Meshed) == 0 || len(seen.Samples.PlainAgain) == 0 {
 		return a, nil
 	}
@@ -84,7 +85,10 @@ func newAddedView(a Added) (addedView, bool) {
 		Title: fmt.Sprintf("%d bytes, per hop", a.PayloadBytes), Width: addedWidth, Height: addedHeight,
 		Left: addedLeft, Right: addedRight, Top: addedTop, Bottom: addedBottom,
 	}
-	if !a.PerHop {
+	switch {
+	case a.Path != "":
+		v.Title = a.Path + ", per request"
+	case !a.PerHop:
 		v.Title = fmt.Sprintf("%d bytes, per request", a.PayloadBytes)
 	}
 	v.Beneath = fmt.Sprintf("%s interleaved triples in %s", count(int64(a.Triples)), orUnknown(a.Phase))

@@ -133,6 +133,11 @@ func TestTheTwinsAreBoiledDownToPercentiles(t *testing.T) {
 	v, ok := newAddedView(a)
 	require.True(t, ok)
 	require.Equal(t, "512 bytes, per hop", v.Title)
+	ofPages := a
+	ofPages.PerHop, ofPages.PayloadBytes, ofPages.Path = false, 0, "GET /api/catalog/products/p-0001: product-catalog > inventory-management"
+	pages, ok := newAddedView(ofPages)
+	require.True(t, ok)
+	require.Equal(t, "GET /api/catalog/products/p-0001: product-catalog > inventory-management, per request", pages.Title)
 	require.Equal(t, "p50", v.Rows[0].Name)
 	require.InDelta(t, 5, v.Rows[0].Plain, 1e-9)
 	require.InDelta(t, 1, v.Rows[0].Added, 1e-9)
@@ -179,6 +184,41 @@ func TestWhatHappenedInTheClusterStandsInRows(t *testing.T) {
 	require.True(t, c.Marks[0].Grave)
 	require.Equal(t, "0:10: a terminating; b terminating", c.Marks[1].Title)
 	require.Equal(t, "0:01: d: FailedMount: x", c.Marks[2].Title)
+}
+
+func TestWhatVaultAndWebhooksWereAskedForIsRead(t *testing.T) {
+	var d Data
+	for _, p := range []results.Probe{
+		observed(t, results.ProbeVaultAudit, "soak", results.VaultAudit{Requests: 7}),
+		observed(t, results.ProbeVaultRotation, "soak", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a"}}}),
+		observed(t, results.ProbeWebhooks, "inject", results.Webhooks{Phase: "inject"}),
+		observed(t, results.ProbeWebhooks, "soak", results.Webhooks{Phase: "soak"}),
+	} {
+		require.NoError(t, d.addProbe(p))
+	}
+	require.Equal(t, int64(7), d.Audit.Requests)
+	require.Equal(t, "a", d.Rotation.Secrets[0].Path)
+	require.Equal(t, []results.Webhooks{{Phase: "inject"}, {Phase: "soak"}}, d.Webhooks)
+}
+
+func TestVaultAndWebhooksHaveRowsOfTheirOwn(t *testing.T) {
+	vault := func(at time.Duration, name, detail, state, role string) results.Event {
+		return results.Event{At: int64(at), Kind: results.Vault, Name: name, Detail: detail, Fields: map[string]string{results.FieldState: state, results.FieldRole: role}}
+	}
+	c := drawn(busy(100), func(d *Data) {
+		d.Events = []results.Event{
+			vault(10*time.Second, "read secret/data/a", "", results.StateServed, "order-processing"),
+			vault(20*time.Second, "update pki/sign/x", "permission denied", results.StateDenied, "cert-manager"),
+			{At: 30e9, Kind: results.Webhook, Name: "injector", Detail: "could not be called", Fields: map[string]string{results.FieldState: results.StateFailedOpen}},
+			{At: 31e9, Kind: results.Webhook, Name: "product-catalog-1", Detail: "Injected: x"},
+		}
+	})
+	require.Equal(t, []string{"refusals", "webhooks", "Vault"}, []string{c.MarkRows[0].Label, c.MarkRows[1].Label, c.MarkRows[2].Label})
+	require.Len(t, c.Marks, 3, "what the injector did as it should is no mark")
+	require.Equal(t, []bool{true, true, false}, []bool{c.Marks[0].Grave, c.Marks[1].Grave, c.Marks[2].Grave})
+	require.Equal(t, "0:20: Vault update pki/sign/x by cert-manager: permission denied", c.Marks[0].Title)
+	require.Equal(t, "0:30: injector failed-open: could not be called", c.Marks[1].Title)
+	require.Equal(t, "0:10: Vault read secret/data/a by order-processing", c.Marks[2].Title)
 }
 
 func TestAHeatMapShadesByTheShareOfItsBucket(t *testing.T) {

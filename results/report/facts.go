@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,6 +36,15 @@ func (d Data) facts() []fact {
 	}
 	if d.Leaves != nil {
 		add("proxy certificates", "%s", leavesText(*d.Leaves))
+	}
+	if d.Rotation != nil {
+		add("rotation", "%s", rotationText(*d.Rotation))
+	}
+	if d.Audit != nil {
+		add("Vault", "%s", auditText(*d.Audit))
+	}
+	if text := webhooksText(d.Webhooks); text != "" {
+		add("webhooks", "%s", text)
 	}
 	t := r.Traffic
 	switch {
@@ -147,6 +157,84 @@ func leavesText(l results.Leaves) string {
 		text += " " + strings.Join(parts, "; ")
 	}
 	return text
+}
+
+// rotationText names the oldest secret, and each certificate that Vault signed.
+func rotationText(v results.VaultRotation) string {
+	var parts []string
+	if len(v.Secrets) > 0 {
+		oldest := slices.MaxFunc(v.Secrets, func(a, b results.SecretAge) int { return cmp.Compare(a.Age, b.Age) })
+		parts = append(parts, fmt.Sprintf("of %d secrets in Vault the oldest is %s", len(v.Secrets), ageText(oldest)))
+	}
+	for _, c := range v.Certificates {
+		what := "certificate "
+		if c.Anchor {
+			what = "trust anchor "
+		}
+		parts = append(parts, what+ageText(c))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func ageText(s results.SecretAge) string {
+	text := fmt.Sprintf("%s, since %s", s.Path, s.Since.UTC().Format("2006-01-02 15:04:05 MST"))
+	switch {
+	case s.Version > 0:
+		text += fmt.Sprintf(" (version %d)", s.Version)
+	case s.Every > 0:
+		text += fmt.Sprintf(" (replaced every %.4g days)", s.Every.Hours()/24)
+	}
+	return text
+}
+
+// auditText says what Vault was asked for: in vain, and most often.
+func auditText(a results.VaultAudit) string {
+	text := fmt.Sprintf("its audit log tells of %s requests: %s denied, %s failed", count(a.Requests), count(a.Denied), count(a.Failed))
+	var most []string
+	for _, u := range a.Uses[:min(len(a.Uses), maxFindings)] {
+		most = append(most, fmt.Sprintf("%s × %s %s", count(u.Count), u.Operation, u.Path))
+	}
+	if len(most) > 0 {
+		text += "; most often " + strings.Join(most, ", ")
+	}
+	switch {
+	case a.Clear > 0:
+		text += fmt.Sprintf("; %s entries held what should have been hashed", count(a.Clear))
+	case a.Requests > 0:
+		text += "; all tokens and secrets in it were hashed"
+	}
+	if len(a.Missed) > 0 {
+		text += "; not all of it was read: " + strings.Join(a.Missed, ", ")
+	}
+	return text
+}
+
+// webhooksText adds up the calls of each webhook over the phases.
+func webhooksText(phases []results.Webhooks) string {
+	total := map[string]results.WebhookCalls{}
+	for _, p := range phases {
+		for _, c := range p.Calls {
+			sum := total[c.Name]
+			sum.Calls, sum.Rejected = sum.Calls+c.Calls, sum.Rejected+c.Rejected
+			sum.FailedOpen, sum.FailedClosed = sum.FailedOpen+c.FailedOpen, sum.FailedClosed+c.FailedClosed
+			total[c.Name] = sum
+		}
+	}
+	var all []string
+	for name, c := range total {
+		text := fmt.Sprintf("%s × %s", count(c.Calls), name)
+		for _, more := range []struct {
+			n     int64
+			words string
+		}{{c.Rejected, "refused"}, {c.FailedClosed, "failed and were refused"}, {c.FailedOpen, "failed and were let in"}} {
+			if more.n > 0 {
+				text += fmt.Sprintf(", %s %s", count(more.n), more.words)
+			}
+		}
+		all = append(all, text)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

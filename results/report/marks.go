@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,9 +26,12 @@ var markKinds = []struct {
 }{
 	{"deaths", true, results.Pod, []string{results.StateOOMKilled, results.StateRestarted}},
 	{"nodes", true, results.Node, nil},
+	{"refusals", true, results.Vault, []string{results.StateDenied, results.StateFailed}},
+	{"webhooks", true, results.Webhook, []string{results.StateFailedOpen, results.StateFailedClosed, results.StateRejected}},
 	{"not ready", false, results.Pod, []string{results.StateNotReady}},
 	{"stops", false, results.Pod, []string{results.StateTerminating}},
 	{"starts", false, results.Pod, []string{results.StateReady}},
+	{"Vault", false, results.Vault, []string{results.StateServed}},
 	{"warnings", false, results.Warning, nil},
 }
 
@@ -68,9 +72,24 @@ func (c *chart) marks(events []results.Event, bucketMs, end int64, x func(int64)
 }
 
 func markWords(e results.Event) string {
+	if e.Kind == results.Vault {
+		return vaultWords(e)
+	}
 	text := e.Name
 	if state := e.Fields[results.FieldState]; state != "" {
 		text += " " + state
+	}
+	if e.Detail != "" {
+		text += ": " + shorten(oneLine(e.Detail), 90)
+	}
+	return text
+}
+
+// vaultWords says who asked Vault for what, and why in vain.
+func vaultWords(e results.Event) string {
+	text := "Vault " + e.Name
+	if who := cmp.Or(e.Fields[results.FieldRole], e.Fields[results.FieldClient]); who != "" {
+		text += " by " + who
 	}
 	if e.Detail != "" {
 		text += ": " + shorten(oneLine(e.Detail), 90)

@@ -25,6 +25,11 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
+	// Rotation is how old what Vault keeps is, Audit Vault's own account of its use,
+	// Webhooks the API server's of theirs, one a phase.
+	Rotation *results.VaultRotation `json:",omitempty"`
+	Audit    *results.VaultAudit    `json:",omitempty"`
+	Webhooks []results.Webhooks     `json:",omitempty"`
 	// What the probes saw between services, of the twins and of certificates,
 	// boiled down: samples stay in the record.
 	Matrices     []Matrix      `json:",omitempty"`
@@ -101,6 +106,15 @@ func (d *Data) addProbe(p results.Probe) error {
 		d.Checks = append(d.Checks, seen)
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
+	case results.ProbeVaultRotation:
+		return json.Unmarshal(p.Data, &d.Rotation)
+	case results.ProbeVaultAudit:
+		return json.Unmarshal(p.Data, &d.Audit)
+	case results.ProbeWebhooks:
+		var seen results.Webhooks
+		err := json.Unmarshal(p.Data, &seen)
+		d.Webhooks = append(d.Webhooks, seen)
+		return err
 	case results.ProbeAddedLatency:
 		a, err := addedOf(p)
 		d.Added = append(d.Added, a)

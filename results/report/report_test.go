@@ -339,6 +339,21 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 			{Check: "issuer cert is valid for at least 60 days", Result: "warning"}, {Check: "b", Result: "error"},
 			{Check: "c", Result: "error"}, {Check: "d", Result: "error"}, {Check: "e", Result: "error"}, {Check: "f", Result: "error"},
 		}}},
+		Rotation: &results.VaultRotation{
+			Secrets: []results.SecretAge{
+				{Path: "secret/prod-app/a", Age: time.Hour, Since: time.Date(2024, 6, 11, 8, 0, 0, 0, time.UTC), Version: 2},
+				{Path: "secret/prod-app/b", Age: time.Minute, Since: time.Date(2024, 6, 11, 9, 0, 0, 0, time.UTC), Version: 1},
+			},
+			Certificates: []results.SecretAge{
+				{Path: "pki: root", Age: time.Hour, Since: time.Date(2024, 6, 1, 8, 0, 0, 0, time.UTC), Anchor: true},
+				{Path: "linkerd/issuer", Since: time.Date(2024, 6, 2, 8, 0, 0, 0, time.UTC), Every: 83 * 24 * time.Hour},
+			},
+		},
+		Audit: &results.VaultAudit{Requests: 1312, Denied: 2, Uses: []results.VaultUse{{Operation: "update", Path: "auth/kubernetes/login", Role: "a", Count: 400}}},
+		Webhooks: []results.Webhooks{
+			{Phase: "inject", Calls: []results.WebhookCalls{{Name: "injector", Calls: 30, FailedOpen: 1}, {Name: "cert-manager", Calls: 4, Rejected: 2, FailedClosed: 1}}},
+			{Phase: "soak", Calls: []results.WebhookCalls{{Name: "injector", Calls: 12}}},
+		},
 		Leaves: &results.Leaves{Proxies: 32, Earliest: time.Date(2024, 6, 12, 9, 0, 0, 0, time.UTC), Expired: []string{"a-1"}, Silent: []string{"b-1"}},
 	}
 	texts := map[string][]string{}
@@ -347,6 +362,10 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 	}
 	require.Equal(t, []string{"image linkerd-proxy from registry.example/proxy:patched, sha256:bb", "chart linkerd-control-plane 1.16.11 from ./plane.tgz, sha256:cc"}, texts["given"])
 	require.Equal(t, []string{"in the end, the shop's proxies too: 60 passed, 6 did not (warning: issuer cert is valid for at least 60 days; error: b; error: c; error: d; error: e; 1 more)"}, texts["linkerd check"])
+	require.Equal(t, []string{"of 2 secrets in Vault the oldest is secret/prod-app/a, since 2024-06-11 08:00:00 UTC (version 2); trust anchor pki: root, since 2024-06-01 08:00:00 UTC; " +
+		"certificate linkerd/issuer, since 2024-06-02 08:00:00 UTC (replaced every 83 days)"}, texts["rotation"])
+	require.Equal(t, []string{"its audit log tells of 1,312 requests: 2 denied, 0 failed; most often 400 × update auth/kubernetes/login; all tokens and secrets in it were hashed"}, texts["Vault"])
+	require.Equal(t, []string{"4 × cert-manager, 2 refused, 1 failed and were refused; 42 × injector, 1 failed and were let in"}, texts["webhooks"])
 	require.Equal(t, []string{"of 32 proxies the first ends 2024-06-12 09:00:00 UTC; ended already: a-1; no figure from b-1"}, texts["proxy certificates"])
 }
 

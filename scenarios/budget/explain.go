@@ -128,6 +128,18 @@ func (b Budget) explainTrust(where string) string {
 		return fmt.Sprintf("%s, Vault is sealed or silent for %s %s in all", where, below(b.Op), short(b.Duration))
 	case VaultRotated:
 		return fmt.Sprintf("every secret that the shop reads from Vault is set to be replaced every %s, and none is older", Days(b.Duration))
+	case VaultDenied:
+		return fmt.Sprintf("%s, %s requests to Vault are denied for want of permission", where, upTo(b.Count))
+	case HooksFailed:
+		return fmt.Sprintf("%s, %s calls to admission webhooks get no answer, whether the object was then let in or not", where, upTo(b.Count))
+	case HooksFailedOpen:
+		return fmt.Sprintf("%s, %s objects are let in past an admission webhook that could not be called", where, upTo(b.Count))
+	case HooksRejected:
+		return fmt.Sprintf("%s, %s objects are refused by an admission webhook", where, upTo(b.Count))
+	case VaultSecretsAge:
+		return fmt.Sprintf("no secret that the shop reads from Vault is older than %s", Days(b.Duration))
+	case VaultCertsAge:
+		return fmt.Sprintf("no issuing certificate that Vault has signed for the mesh is older than %s", Days(b.Duration))
 	case OrdersLost:
 		return fmt.Sprintf("%s orders that were acknowledged are missing from the database or in it twice", upTo(b.Count))
 	case ItemsOversold:
@@ -143,6 +155,9 @@ func (b Budget) Evidence() string {
 	probe := func(name string) string { return "probes.jsonl, probe " + name }
 	switch b.Subject {
 	case AddedLatency:
+		if b.Per == "request" {
+			return probe("added-latency") + ", from step measure-added-latency with path: shop"
+		}
 		return probe("added-latency") + ", from step measure-added-latency"
 	case InjectedPods:
 		return probe("injection") + ", at the end"
@@ -166,8 +181,12 @@ func (b Budget) Evidence() string {
 		return probe("vault-unseal") + ", from step restart-vault"
 	case VaultSealed:
 		return probe("vault-seal") + ", asked every 2 s from Vault's first answer"
-	case VaultRotated:
-		return probe("vault-rotation") + ", which nothing takes yet"
+	case VaultDenied:
+		return probe("vault-audit") + ", Vault's own audit log, and its events in events.jsonl"
+	case HooksFailed, HooksFailedOpen, HooksRejected:
+		return probe("webhook-calls") + ", at the end of each phase, from the API server's own count"
+	case VaultRotated, VaultSecretsAge, VaultCertsAge:
+		return probe("vault-rotation") + ", at the end, from Vault itself"
 	case OrdersLost, ItemsOversold, PaymentsUnmatched:
 		return probe("ledger") + ", every order looked up in PostgreSQL"
 	case Restarts, OOMKills:

@@ -55,6 +55,12 @@ var rules = []rule{
 	{VaultUnsealed, OnRun, unsealed, nil},
 	{VaultSealed, OnWindow, func(p *parser, b *Budget) { b.Op, b.Duration = p.op(Less, AtMost), p.duration() }, nil},
 	{VaultRotated, OnRun, func(p *parser, b *Budget) { b.Op, b.Duration = AtMost, p.duration() }, nil},
+	{VaultSecretsAge, OnRun, old, nil},
+	{VaultCertsAge, OnRun, old, nil},
+	{VaultDenied, OnWindow, numbered, nil},
+	{HooksFailed, OnWindow, numbered, nil},
+	{HooksFailedOpen, OnWindow, numbered, nil},
+	{HooksRejected, OnWindow, numbered, nil},
 	{OrdersLost, OnRun, numbered, nil},
 	{ItemsOversold, OnRun, numbered, nil},
 	{PaymentsUnmatched, OnRun, numbered, nil},
@@ -175,6 +181,11 @@ func lagging(p *parser, b *Budget) {
 		return
 	}
 	b.Duration = p.duration()
+}
+
+func old(p *parser, b *Budget) {
+	b.Op, b.Duration = AtMost, p.duration()
+	p.word("old")
 }
 
 func asked(p *parser, b *Budget) {

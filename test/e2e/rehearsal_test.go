@@ -44,6 +44,10 @@ func TestCarefulRolloutFailsNoRequest(t *testing.T) {
 			}
 			return ctx
 		}).
+		Assess("keeps what Vault, the API server and the shop's twins tell", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+			checkUse(t, latest(t, runs))
+			return ctx
+		}).
 		Assess("gives the same verdict from the folder alone", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			out := meshsim(ctx, "report", "latest", "--runs", runs, "--json")
 			var again results.Verdict
@@ -134,6 +138,81 @@ func awaitRequests(t *testing.T, runs string, want int) {
 		time.Sleep(time.Second)
 	}
 	t.Fatalf("no run recorded %d requests", want)
+}
+
+// checkUse looks at the probes of rotation, of Vault's audit log, of webhooks and
+// of the shop's twins, and that no token is in the record.
+func checkUse(t *testing.T, run string) {
+	t.Helper()
+	folder, err := results.Open(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	probes, _, err := folder.Probes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rotation results.VaultRotation
+	var audit results.VaultAudit
+	phases := map[string]int64{} // calls of webhooks
+	var pages results.AddedLatency
+	for _, p := range probes {
+		var err error
+		switch p.Probe {
+		case results.ProbeVaultRotation:
+			err = json.Unmarshal(p.Data, &rotation)
+		case results.ProbeVaultAudit:
+			err = json.Unmarshal(p.Data, &audit)
+		case results.ProbeWebhooks:
+			var seen results.Webhooks
+			err = json.Unmarshal(p.Data, &seen)
+			for _, c := range seen.Calls {
+				phases[seen.Phase] += c.Calls
+			}
+		case results.ProbeAddedLatency:
+			var seen results.AddedLatency
+			if err = json.Unmarshal(p.Data, &seen); !seen.PerHop {
+				pages = seen
+			}
+		}
+		if err != nil {
+			t.Errorf("probe %s: %v", p.Probe, err)
+		}
+	}
+	if len(rotation.Secrets) != 8 || len(rotation.Certificates) != 2 {
+		t.Errorf("the ages of %d secrets and %d certificates, want 8 and 2: %+v", len(rotation.Secrets), len(rotation.Certificates), rotation)
+	}
+	for _, s := range rotation.Secrets {
+		if s.Version < 1 || s.Age <= 0 || s.Age > time.Hour {
+			t.Errorf("a secret that this run wrote: %+v", s)
+		}
+	}
+	reads := map[string]bool{}
+	for _, u := range audit.Uses {
+		if u.Operation == "read" && strings.HasPrefix(u.Path, "secret/data/prod-app/") && u.Error == "" {
+			reads[u.Role] = true
+		}
+	}
+	if audit.Clear != 0 || len(audit.Missed) != 0 || len(reads) != 8 {
+		t.Errorf("Vault's audit log: %d entries in clear, missed %v, secrets read by %v, want none, none and all eight services", audit.Clear, audit.Missed, reads)
+	}
+	if phases["inject"] == 0 || phases["enforce"] == 0 {
+		t.Errorf("webhooks were called %v times by phase, want some where pods are made", phases)
+	}
+	if len(pages.Samples.Meshed) != pages.Planned || pages.Planned == 0 || pages.Path == "" {
+		t.Errorf("%d of %d triples of the shop's pages, on %q", len(pages.Samples.Meshed), pages.Planned, pages.Path)
+	}
+	for _, name := range []string{results.EventsFile, results.ProbesFile} {
+		raw, err := os.ReadFile(filepath.Join(run, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{"hvs.", "hvb.", "hmac-sha256:", "db-password"} {
+			if bytes.Contains(raw, []byte(secret)) {
+				t.Errorf("%s holds %q", name, secret)
+			}
+		}
+	}
 }
 
 func latest(t *testing.T, runs string) string {

@@ -1,6 +1,6 @@
-// Package twin measures what the mesh adds to one call: the same echo server
-// is called with and without proxies, in turns, at the same time, between the
-// same nodes.
+// Package twin measures what the mesh adds to one call, or to a whole request of
+// a customer: the same echo server, or a copy of one of the shop's paths, is
+// called with and without proxies, in turns, at the same time, on the same nodes.
 package twin
 
 import (

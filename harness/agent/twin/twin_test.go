@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -95,11 +94,12 @@ func TestAnInterruptedMeasurementGivesNothing(t *testing.T) {
 func TestMeasureRefusesOptionsThatMeasureNothing(t *testing.T) {
 	good := Options{Plain: "127.0.0.1:1", Meshed: "127.0.0.1:2", Triples: 1, Rate: 1}
 	for name, edit := range map[string]func(*Options){
-		"no plain twin":    func(o *Options) { o.Plain = "" },
-		"no meshed twin":   func(o *Options) { o.Meshed = "" },
-		"no triples":       func(o *Options) { o.Triples = 0 },
-		"negative payload": func(o *Options) { o.Payload = -1 },
-		"no rate":          func(o *Options) { o.Rate = 0 },
+		"no plain twin":         func(o *Options) { o.Plain = "" },
+		"no meshed twin":        func(o *Options) { o.Meshed = "" },
+		"twins that are unlike": func(o *Options) { o.Meshed = "http://127.0.0.1:2/" },
+		"no triples":            func(o *Options) { o.Triples = 0 },
+		"negative payload":      func(o *Options) { o.Payload = -1 },
+		"no rate":               func(o *Options) { o.Rate = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := good
@@ -132,16 +132,15 @@ func BenchmarkEcho(b *testing.B) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- serve(ctx, l) }()
-	conn, err := dial(l.Addr().String())
+	echoes, err := open(l.Addr().String(), 512)
 	require.NoError(b, err)
-	payload := &wrapperspb.BytesValue{Value: make([]byte, 512)}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := call(ctx, conn, payload); err != nil {
+		if _, err := timed(ctx, echoes); err != nil {
 			b.Fatal(err)
 		}
 	}
-	require.NoError(b, conn.Close())
+	require.NoError(b, echoes.close())
 	cancel()
 	require.NoError(b, <-done)
 }

@@ -15,7 +15,7 @@ import (
 
 const usage = `usage:
   agent twin-server --listen ADDR
-  agent twin-client --plain ADDR --meshed ADDR [--triples N] [--payload BYTES] [--rate PER_SECOND]
+  agent twin-client --plain ADDR|URL --meshed ADDR|URL [--triples N] [--payload BYTES] [--rate PER_SECOND]
   agent plaintext --targets NAME=ADDR,…
   agent knock [--targets NAME=ADDR,…] [--tls-targets NAME=ADDR,… --name NAME --suffix SUFFIX]
   agent echo-server [--http ADDR] [--grpc ADDR] [--tcp ADDR] [--greeting ADDR] [--name NAME]
