@@ -35,7 +35,7 @@ func (p *pacer) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
 		now := time.Since(p.began)
 		a, ok := p.schedule.next(now)
 		if !ok { // nothing more in this grain
-			a.at = now.Truncate(grain) + grain
+			a.at = grainAfter(now)
 		}
 		if !p.until(a.at) {
 			p.close(a, ok)

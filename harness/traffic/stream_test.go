@@ -43,7 +43,7 @@ func testOptions(s *shop, r *record) Options {
 			Mix: map[string]int{"browse": 40, "order": 40, "grpc-get-product": 20, "grpc-stock": 20},
 		},
 		Seed: 5000, HTTP: s.http, GRPC: s.grpc, Begin: time.Now().Add(-time.Hour),
-		PhaseAt: func(int64) string { return "all" }, Scale: func() float64 { return 1 }, Sink: r.add,
+		PhaseAt: func(int64) string { return "all" }, ScaleAt: func(int64) float64 { return 1 }, Sink: r.add,
 	}
 }
 
@@ -234,7 +234,7 @@ func TestTheScaleMayChangeAndPhasesAreKept(t *testing.T) {
 	o := testOptions(shop, rec)
 	o.Begin = time.Now()
 	var loud atomic.Bool
-	o.Scale = func() float64 {
+	o.ScaleAt = func(int64) float64 {
 		if loud.Load() {
 			return 2
 		}

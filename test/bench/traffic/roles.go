@@ -157,7 +157,7 @@ func send(ctx context.Context, t sending) (sent, error) {
 			Sender: scenarios.Sender{Connections: scenarios.KeepAlive},
 		},
 		Seed: 1, HTTP: t.Doors.HTTP, GRPC: t.Doors.GRPC, Begin: begin,
-		PhaseAt: func(int64) string { return "all" }, Scale: func() float64 { return 1 },
+		PhaseAt: func(int64) string { return "all" }, ScaleAt: func(int64) float64 { return 1 },
 		Sink: func(r results.Request) {
 			lags.add(r)
 			if err := folder.AddRequest(r); err != nil {
