@@ -12,16 +12,16 @@ import (
 
 // pacer tells a sender when to send. It keeps its own clock and its own count,
 // so that the schedule does not depend on how the sender counts, and waits
-// itself, so that a stop or a new scale is heeded in the middle of a wait. It
-// paces one sender, which calls Pace from one goroutine.
+// itself: to the microsecond, and never longer than a grain, so that a stop or a
+// new scale is soon heeded. It paces one sender, which calls Pace from one
+// goroutine.
 type pacer struct {
 	schedule schedule
 	desk     *desk
 	began    time.Time     // the schedule's zero
 	stop     chan struct{} // closed to end the schedule
 	stopped  func() time.Duration
-
-	timer *time.Timer // of the waits, one at a time
+	alarm    *alarm
 }
 
 var (
@@ -53,25 +53,11 @@ func (p *pacer) Rate(elapsed time.Duration) float64 { return p.schedule.Rate(ela
 
 // until waits for an instant of the schedule; false when stopped before.
 func (p *pacer) until(at time.Duration) bool {
-	wait := at - time.Since(p.began)
-	if wait <= 0 {
-		select {
-		case <-p.stop:
-			return false
-		default:
-			return true
-		}
-	}
-	if p.timer == nil {
-		p.timer = time.NewTimer(wait)
-	} else {
-		p.timer.Reset(wait)
-	}
+	p.alarm.until(p.began.Add(at))
 	select {
 	case <-p.stop:
-		p.timer.Stop()
 		return false
-	case <-p.timer.C:
+	default:
 		return true
 	}
 }

@@ -129,9 +129,12 @@ func start(ctx context.Context, o Options, script *Script, from source) (*Stream
 		}
 		p := &pacer{
 			schedule: due[i], desk: d, began: s.began, stop: s.stop,
-			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
+			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) }, alarm: newAlarm(),
 		}
-		s.send(d, func() error { return errors.Join(send(o, script, l, d, p), due[i].close()) })
+		s.send(d, func() error {
+			defer p.alarm.close()
+			return errors.Join(send(o, script, l, d, p), due[i].close())
+		})
 	}
 	s.unhook = context.AfterFunc(ctx, s.end)
 	return s, nil

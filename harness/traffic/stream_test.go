@@ -276,9 +276,10 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 		schedule: &drawnSchedule{
 			Arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), lane: lane{streams: 1, route: func(uint64) string { return "browse" }},
 		},
-		desk: d, stop: stop,
+		desk: d, stop: stop, alarm: newAlarm(),
 		began: time.Now().Add(-time.Hour), stopped: func() time.Duration { return end },
 	}
+	t.Cleanup(p.alarm.close)
 	_, ended := p.Pace(0, 0)
 	require.False(t, ended)
 	n, r, ok := d.take()
