@@ -145,7 +145,8 @@ func send(ctx context.Context, t sending) (sent, error) {
 	if err != nil {
 		return sent{}, err
 	}
-	_ = traffic.RaisePriority() // as a rehearsal does; without root it has to do without
+	lower, _ := traffic.RaisePriority() // as a rehearsal does; without root it has to do without
+	defer lower()
 	lags := newLags()
 	var broken error
 	var count atomic.Int64
