@@ -1,4 +1,4 @@
-package process
+package footprint
 
 import (
 	"os"
@@ -39,9 +39,8 @@ func TestAProgramGoesOnWithoutItsPages(t *testing.T) {
 	require.NoError(t, err)
 	before, err := os.ReadFile("/proc/self/smaps")
 	require.NoError(t, err)
-	spans := clean(string(before), program)
-	require.NotEmpty(t, spans)
-	require.NoError(t, drop(spans))
+	require.NotEmpty(t, clean(string(before), program))
+	require.NoError(t, Shrink())
 	require.Equal(t, "the program still runs", strings.Join([]string{"the", "program", "still", "runs"}, " "))
 }
 
