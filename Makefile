@@ -79,9 +79,9 @@ simulate: ## the share of wrong verdicts, over SIMULATIONS=4000 runs of each kno
 	go test -count=1 -timeout 0 -run WrongVerdicts -v ./harness/verdict -simulations $(SIMULATIONS)
 
 .PHONY: bench-traffic
-bench-traffic: rivals ## how late the sender is and what it costs, beside vegeta, ghz and wrk; importing logs: 6 min
+bench-traffic: build rivals ## how late the sender is and what it costs, beside vegeta, ghz and wrk; importing logs: 7 min
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-traffic ./test/bench/traffic
-	bin/bench-traffic -vegeta bin/rivals/vegeta -ghz bin/rivals/ghz -wrk bin/rivals/usr/bin/wrk \
+	bin/bench-traffic -meshsim $(BIN) -vegeta bin/rivals/vegeta -ghz bin/rivals/ghz -wrk bin/rivals/usr/bin/wrk \
 		-wrk-libs "$$(echo bin/rivals/usr/lib/*-linux-gnu)" -json bin/bench-traffic.json
 
 .PHONY: soak-mesh

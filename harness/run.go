@@ -125,7 +125,9 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := traffic.RaisePriority(); err != nil {
+	lower, err := traffic.RaisePriority()
+	defer lower()
+	if err != nil {
 		r.run.Notes = append(r.run.Notes, "the sender runs at ordinary priority: "+err.Error())
 	}
 	if err := r.calibrate(ctx); err != nil {

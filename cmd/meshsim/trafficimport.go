@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/footprint"
 	"meshsim.dev/meshsim/harness/traffic/accesslog"
 	"meshsim.dev/meshsim/harness/traffic/importer"
 	"meshsim.dev/meshsim/scenarios"
@@ -76,6 +77,9 @@ func (a *app) importLogs(ctx context.Context, logs []string, f importFlags) (*im
 		return nil, err
 	}
 	o.Stdin, o.Sink = a.streams.In, nowhere{}
+	if err := footprint.Shrink(); err != nil { // an import needs next to nothing of the program
+		a.log.Debug("more stays in memory than is needed", "error", err)
+	}
 	task := a.progress.Start("import")
 	o.Progress = func(lines int64) { task.Detail("%d lines", lines) }
 	report, err := record(ctx, o, f.out)

@@ -11,7 +11,14 @@ import (
 // at once when its instant is a multiple of it.
 const Grain = 50 * time.Millisecond
 
-const grain = Grain
+// grainAfter is where the next one begins; before the schedule's zero too.
+func grainAfter(at time.Duration) time.Duration {
+	begins := at.Truncate(Grain) // towards zero
+	if begins <= at {
+		begins += Grain
+	}
+	return begins
+}
 
 // Arrivals are the scheduled instants of one stream of requests: a Poisson
 // process whose rate is share × scale × the shape's, made by thinning a faster
@@ -26,7 +33,7 @@ type Arrivals struct {
 
 	at   time.Duration // everything before is decided
 	left float64       // how much of the even process is left until its next candidate
-	now  float64       // the scale in force until the next multiple of grain
+	now  float64       // the scale in force until the next multiple of Grain
 }
 
 // NewArrivals returns the stream with the given number. share is its part of
@@ -43,13 +50,13 @@ func NewArrivals(s shape.Shape, share float64, seed, stream uint64, scale func(a
 // then.
 func (a *Arrivals) Next(horizon time.Duration) (at time.Duration, ok bool) {
 	for {
-		if a.at%grain == 0 {
+		if a.at%Grain == 0 {
 			if a.at > horizon {
 				return 0, false
 			}
 			a.now = max(0, a.scale(a.at))
 		}
-		end := a.at - a.at%grain + grain
+		end := a.at - a.at%Grain + Grain
 		if !a.candidate(end) {
 			continue
 		}

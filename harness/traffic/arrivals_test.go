@@ -134,3 +134,11 @@ func BenchmarkArrivals(b *testing.B) {
 		}
 	}
 }
+
+func TestAGrainFollowsAnother(t *testing.T) {
+	for at, next := range map[time.Duration]time.Duration{
+		0: Grain, 1: Grain, Grain - 1: Grain, Grain: 2 * Grain, -1: 0, -Grain + 1: 0, -Grain: 0, -Grain - 1: -Grain,
+	} {
+		require.Equal(t, next, grainAfter(at), at)
+	}
+}

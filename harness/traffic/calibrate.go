@@ -122,11 +122,12 @@ func try(ctx context.Context, addr string, sender scenarios.Sender, rate float64
 	got := trial{Trial: results.Trial{Rate: rate}, latency: NewHistogram()}
 	lag := NewHistogram()
 	var mu sync.Mutex
+	now := time.Now()
 	o := Options{
 		Traffic: scenarios.Traffic{
 			Mix: map[string]int{"browse": 1}, Timeout: 5 * time.Second, MaxLate: time.Second, Sender: sender,
 		},
-		HTTP: addr, Begin: time.Now(), Scale: func() float64 { return 1 },
+		HTTP: addr, Begin: now, Began: now, ScaleAt: func(int64) float64 { return 1 },
 		PhaseAt: func(at int64) string {
 			if time.Duration(at) < warmUp {
 				return warming
@@ -149,7 +150,7 @@ func try(ctx context.Context, addr string, sender scenarios.Sender, rate float64
 	if err != nil {
 		return got, err
 	}
-	s, err := start(ctx, o, script, drawn(shape.Constant(rate), o.Seed, o.scale()))
+	s, err := start(ctx, o, script, drawn(shape.Constant(rate), o.Seed, o.scale))
 	if err != nil {
 		return got, err
 	}

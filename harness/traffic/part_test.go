@@ -87,7 +87,7 @@ func TestEachDueTellsTheArrivalsThatAreSent(t *testing.T) {
 func TestAnotherSendersResultsCountAsThisRuns(t *testing.T) {
 	shop, rec := openShop(t), &record{}
 	o := testOptions(shop, rec)
-	o.Scale = func() float64 { return 0 }
+	o.ScaleAt = func(int64) float64 { return 0 }
 	s := run(t, o, func(s *Stream) {
 		for _, q := range rec.all {
 			t.Errorf("nothing was to be sent: %+v", q)

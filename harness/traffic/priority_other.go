@@ -5,6 +5,6 @@ package traffic
 import "errors"
 
 // RaisePriority is for Linux only.
-func RaisePriority() error {
-	return errors.New("raise the sender's priority: only done on Linux")
+func RaisePriority() (lower func(), err error) {
+	return func() {}, errors.New("raise the sender's priority: only done on Linux")
 }

@@ -71,7 +71,7 @@ func (p *replay) next(horizon time.Duration) (arrival, bool) {
 			p.ahead = p.read()
 		}
 		if len(p.copies) > 0 && (p.ahead == nil || p.copies[0].at <= p.ahead.at) {
-			if p.copies[0].at.Truncate(grain) > horizon {
+			if p.copies[0].at.Truncate(Grain) > horizon {
 				return arrival{}, false
 			}
 			a := heap.Pop(&p.copies).(arrival)
@@ -79,7 +79,7 @@ func (p *replay) next(horizon time.Duration) (arrival, bool) {
 			p.sent++
 			return a, true
 		}
-		if p.ahead == nil || p.ahead.at.Truncate(grain) > horizon {
+		if p.ahead == nil || p.ahead.at.Truncate(Grain) > horizon {
 			return arrival{}, false
 		}
 		p.multiply(*p.ahead)
@@ -93,7 +93,7 @@ func (p *replay) multiply(r recorded) {
 	if !slices.Contains(p.lane.routes, r.route) {
 		return
 	}
-	if begin := r.at.Truncate(grain); begin != p.grain {
+	if begin := r.at.Truncate(Grain); begin != p.grain {
 		p.grain, p.now = begin, max(0, p.scale(begin))*p.factor
 	}
 	rng := draw(p.seed, replayStream, r.number)

@@ -32,10 +32,8 @@ type Options struct {
 	Begin time.Time
 	// PhaseAt names the phase in force at an instant of the run.
 	PhaseAt func(at int64) string
-	// Scale multiplies the day's requests from now on; 0 is silence.
-	Scale func() float64
-	// ScaleAt, when it is not nil, is in Scale's place and tells the scale at an
-	// instant of the run: senders that share one schedule must read the same.
+	// ScaleAt multiplies the day's requests at an instant of the run; 0 is silence.
+	// Senders that share one schedule must be told the same.
 	ScaleAt func(at int64) float64
 	// Began is the schedule's zero; now when it is not set.
 	Began time.Time
@@ -83,7 +81,7 @@ func Start(ctx context.Context, o Options) (*Stream, error) {
 
 // source is where the arrivals come from.
 func (o Options) source(script *Script) source {
-	rates, scale := o.Traffic.Rates(), o.scale()
+	rates, scale := o.Traffic.Rates(), o.scale
 	switch {
 	case o.Traffic.Replay != nil:
 		return replayed(o.Traffic.Replay, rates, o.Seed, scale)
@@ -93,14 +91,8 @@ func (o Options) source(script *Script) source {
 	return drawn(rates, o.Seed, scale)
 }
 
-// scale returns the scale at an instant of the schedule.
-func (o Options) scale() func(at time.Duration) float64 {
-	if o.ScaleAt == nil {
-		return func(time.Duration) float64 { return o.Scale() }
-	}
-	zero := o.Began.Sub(o.Begin)
-	return func(at time.Duration) float64 { return o.ScaleAt(int64(zero + at)) }
-}
+// scale is the scale at an instant of the schedule.
+func (o Options) scale(at time.Duration) float64 { return o.ScaleAt(int64(o.Began.Sub(o.Begin) + at)) }
 
 func check(o Options, plan senderPlan) error {
 	t := o.Traffic
@@ -126,9 +118,6 @@ func start(ctx context.Context, o Options, script *Script, from source) (*Stream
 	if err != nil {
 		return nil, err
 	}
-	if o.Began.IsZero() {
-		o.Began = time.Now()
-	}
 	s := &Stream{
 		book: newBook(o.Traffic.MaxLate, o.PhaseAt, o.Sink), began: o.Began, stop: make(chan struct{}),
 	}
@@ -140,9 +129,12 @@ func start(ctx context.Context, o Options, script *Script, from source) (*Stream
 		}
 		p := &pacer{
 			schedule: due[i], desk: d, began: s.began, stop: s.stop,
-			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) },
+			stopped: func() time.Duration { return time.Duration(s.stopAt.Load()) }, alarm: newAlarm(),
 		}
-		s.send(d, func() error { return errors.Join(send(o, script, l, d, p), due[i].close()) })
+		s.send(d, func() error {
+			defer p.alarm.close()
+			return errors.Join(send(o, script, l, d, p), due[i].close())
+		})
 	}
 	s.unhook = context.AfterFunc(ctx, s.end)
 	return s, nil

@@ -43,7 +43,7 @@ func testOptions(s *shop, r *record) Options {
 			Mix: map[string]int{"browse": 40, "order": 40, "grpc-get-product": 20, "grpc-stock": 20},
 		},
 		Seed: 5000, HTTP: s.http, GRPC: s.grpc, Begin: time.Now().Add(-time.Hour),
-		PhaseAt: func(int64) string { return "all" }, Scale: func() float64 { return 1 }, Sink: r.add,
+		PhaseAt: func(int64) string { return "all" }, ScaleAt: func(int64) float64 { return 1 }, Sink: r.add,
 	}
 }
 
@@ -234,7 +234,7 @@ func TestTheScaleMayChangeAndPhasesAreKept(t *testing.T) {
 	o := testOptions(shop, rec)
 	o.Begin = time.Now()
 	var loud atomic.Bool
-	o.Scale = func() float64 {
+	o.ScaleAt = func(int64) float64 {
 		if loud.Load() {
 			return 2
 		}
@@ -276,9 +276,10 @@ func TestWhatASenderNeverCameForIsUndispatched(t *testing.T) {
 		schedule: &drawnSchedule{
 			Arrivals: NewArrivals(shape.Constant(rate), 1, 1, 0, steady(1)), lane: lane{streams: 1, route: func(uint64) string { return "browse" }},
 		},
-		desk: d, stop: stop,
+		desk: d, stop: stop, alarm: newAlarm(),
 		began: time.Now().Add(-time.Hour), stopped: func() time.Duration { return end },
 	}
+	t.Cleanup(p.alarm.close)
 	_, ended := p.Pace(0, 0)
 	require.False(t, ended)
 	n, r, ok := d.take()

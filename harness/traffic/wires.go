@@ -36,12 +36,15 @@ func newWires(s scenarios.Sender, hosts ...string) *wires {
 		for range max(1, s.MaxConnections) { // a transport has one connection for all requests
 			t := transport(hosts)
 			t.Protocols = spoken
+			t.MaxConnsPerHost = 1 // also where two requests come before it is open
 			w.all = append(w.all, t)
 		}
 		return w
 	default:
 		t := transport(hosts)
 		t.DisableKeepAlives = s.Connections == scenarios.NewConnections
+		// one that has just come free may take a moment until it can be had again
+		t.MaxConnsPerHost = s.MaxConnections
 		w.all = []*http.Transport{t}
 	}
 	if s.MaxConnections > 0 {

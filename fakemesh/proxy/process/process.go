@@ -3,15 +3,12 @@ package process
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"meshsim.dev/meshsim/clusters/footprint"
 )
 
 // collectAt is how much garbage there may be, in percent of what is in use. A
@@ -19,8 +16,9 @@ import (
 const collectAt = 50
 
 // Fit gives the Go runtime that many cores at a time (0: all), has it collect
-// garbage early, unless the environment says when, and gives back the pages of
-// the program that it was loaded with.
+// garbage early, unless the environment says when, and gives back those pages of
+// the program that only its start needed: the control plane's packages are in the
+// same file, and a proxy never runs them.
 func Fit(cores int) error {
 	if cores > 0 {
 		runtime.GOMAXPROCS(cores)
@@ -28,7 +26,7 @@ func Fit(cores int) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
 	}
-	return giveBack()
+	return footprint.Shrink()
 }
 
 // Pauses after which pages are given back once more.
@@ -41,7 +39,7 @@ const (
 // grow, until ctx ends. What the program has touched only to start, and then to
 // open its connections, stays away; what its work goes on needing comes back from
 // the page cache.
-func StaySmall(ctx context.Context) error { return repeat(ctx, giveBack) }
+func StaySmall(ctx context.Context) error { return repeat(ctx, footprint.Shrink) }
 
 func repeat(ctx context.Context, do func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
@@ -54,67 +52,4 @@ func repeat(ctx context.Context, do func() error) error {
 			return err
 		}
 	}
-}
-
-// giveBack gives back those pages of the program that it has needed so far.
-func giveBack() error {
-	program, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return fmt.Errorf("find the program's own pages: %w", err)
-	}
-	smaps, err := os.ReadFile("/proc/self/smaps")
-	if err != nil {
-		return fmt.Errorf("find the program's own pages: %w", err)
-	}
-	return drop(clean(string(smaps), program))
-}
-
-// span is a piece of the address space.
-type span struct{ from, to uint64 }
-
-// drop lets the kernel forget that spans of the program's file were touched.
-// The start of a program runs through all of its packages, and the control
-// plane's are in the same file: most of what that made resident, a proxy never
-// needs again.
-func drop(spans []span) error {
-	for _, s := range spans {
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(s.from), uintptr(s.to-s.from), unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("give back the program's pages at %x: %w", s.from, errno)
-		}
-	}
-	return nil
-}
-
-// clean finds in /proc/self/smaps what is mapped of a file, not writable, and
-// as it is in the file: a page that was changed would be lost.
-func clean(smaps, file string) []span {
-	var spans []span
-	var last span // of the mapping that the lines are about, while it may count
-	var counts bool
-	for line := range strings.Lines(smaps) {
-		words := strings.Fields(line)
-		if len(words) == 0 {
-			continue
-		}
-		if !strings.HasSuffix(words[0], ":") {
-			last, counts = parseMapping(words, file)
-			continue
-		}
-		if counts && words[0] == "Anonymous:" && len(words) > 1 && words[1] == "0" {
-			spans = append(spans, last)
-		}
-	}
-	return spans
-}
-
-// parseMapping reads "00400000-0100f000 r-xp 00000000 fe:00 1234 /fakemesh".
-func parseMapping(words []string, file string) (s span, counts bool) {
-	if len(words) != 6 || words[5] != file || len(words[1]) != 4 || words[1][1] != '-' || words[1][3] != 'p' {
-		return span{}, false
-	}
-	from, to, _ := strings.Cut(words[0], "-")
-	var errFrom, errTo error
-	s.from, errFrom = strconv.ParseUint(from, 16, 64)
-	s.to, errTo = strconv.ParseUint(to, 16, 64)
-	return s, errFrom == nil && errTo == nil && s.from < s.to
 }

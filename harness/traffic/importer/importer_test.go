@@ -186,11 +186,12 @@ func TestRequestsOfOneSecondAreSpreadOverItInTheirOrder(t *testing.T) {
 }
 
 func TestNothingPersonalLeavesAnImport(t *testing.T) {
-	secrets := []string{"192.0.2.7", "alice", "alice@shop.example", "eyJhbGciOi", "s3cr3t", "4711", "Mozilla"}
+	secrets := []string{"192.0.2.7", "alice", "ALICE", "alice@shop.example", "eyJhbGciOi", "s3cr3t", "4711", "Mozilla"}
 	text := `{"ts":1718089200,"method":"GET","path":"/api/customers/alice?token=eyJhbGciOi","ip":"192.0.2.7","user":"alice@shop.example","agent":"Mozilla"}` + "\n" +
 		`{"ts":1718089201,"method":"GET","path":"/users/alice/reset/eyJhbGciOi?x=s3cr3t"}` + "\n" +
 		`{"ts":1718089202,"method":"GET","path":"/users/alice@shop.example"}` + "\n" +
 		`{"ts":1718089203,"method":"GET","path":"/api/4711/s3cr3t/a/b/c/d/alice"}` + "\n" +
+		`{"ts":1718089204,"method":"ALICE","path":"/users/4711"}` + "\n" +
 		`{"user":"alice@shop.example","token":"eyJhbGciOi","pin":4711` + "\n" +
 		`192.0.2.7 - alice [11/Jun/2024:07:00:00 +0000] "alice s3cr3t" 400 4711` + "\n"
 	dir := t.TempDir()
@@ -214,10 +215,11 @@ func TestNothingPersonalLeavesAnImport(t *testing.T) {
 		require.NotContains(t, strings.ReplaceAll(string(told), dir, ""), secret)
 		require.NotContains(t, strings.ReplaceAll(shown.String(), dir, ""), secret)
 	}
-	require.Len(t, r.Paths, 3)
+	require.Len(t, r.Paths, 4)
 	require.Regexp(t, `^GET /users/~[0-9a-f]{4}/~[0-9a-f]{4}/\*$`, r.Paths[0].Looks)
 	require.Equal(t, "GET /users/*", r.Paths[1].Looks)
 	require.Regexp(t, `^GET /api/\*/\*/~[0-9a-f]{4}/~[0-9a-f]{4}/~[0-9a-f]{4}/…$`, r.Paths[2].Looks)
+	require.Equal(t, "* /users/*", r.Paths[3].Looks)
 	require.Contains(t, shown.String(), log+":2")
 
 	again, err := Import(t.Context(), Options{Logs: []string{log}, Rules: shopRules(t), Sink: &kept{}})

@@ -3,6 +3,7 @@ package importer
 import (
 	"bytes"
 	"hash/maphash"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -96,7 +97,7 @@ func (t *tally) drop(rule int) { t.dropped[rule]++ }
 
 // unmapped counts a request that no rule knows, by what its path looks like.
 func (t *tally) unmapped(l *accesslog.Line, s *source) {
-	t.scratch = t.template(append(append(t.scratch[:0], l.Method...), ' '), l.Path)
+	t.scratch = t.template(append(append(t.scratch[:0], shownMethod(l.Method)...), ' '), l.Path)
 	p, known := t.paths[string(t.scratch)]
 	switch {
 	case known:
@@ -107,6 +108,17 @@ func (t *tally) unmapped(l *accesslog.Line, s *source) {
 		t.paths[string(t.scratch)] = p
 	}
 	p.count++
+}
+
+// shownMethod is a method of HTTP as it is. Any other word of capitals may be in
+// a request line too, and is whatever its sender liked.
+func shownMethod(method []byte) string {
+	switch m := string(method); m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+		http.MethodConnect, http.MethodTrace:
+		return m
+	}
+	return "*"
 }
 
 // template writes a path without what may be personal: common words stay, other

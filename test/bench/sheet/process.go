@@ -26,6 +26,11 @@ func MemoryOf(pid string) (Memory, error) {
 	return parseStatus(string(text))
 }
 
+// ForgetPeak begins anew to look for the most memory that a process ever has.
+func ForgetPeak(pid string) error {
+	return os.WriteFile("/proc/"+pid+"/clear_refs", []byte("5"), 0)
+}
+
 // parseStatus reads /proc/<pid>/status.
 func parseStatus(text string) (Memory, error) {
 	var m Memory

@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string, env func(string) string, stdin io.R
 // options are what the flags say.
 type options struct {
 	json, profiles   string
+	meshsim          string
 	vegeta, ghz, wrk string
 	wrkLibs          string
 	quick            bool
@@ -50,6 +51,7 @@ func dispatch(ctx context.Context, args []string, env func(string) string, stdin
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.json, "json", "", "write the report to this `file` as well")
 	flags.BoolVar(&o.quick, "quick", false, "half a minute that shows that it works, and no figure to rely on")
+	flags.StringVar(&o.meshsim, "meshsim", "", "meshsim's `program`, which imports; without it nothing is imported")
 	flags.StringVar(&o.vegeta, "vegeta", "", "vegeta's `program`; without it there is no comparison with it")
 	flags.StringVar(&o.ghz, "ghz", "", "ghz's `program`")
 	flags.StringVar(&o.wrk, "wrk", "", "wrk's `program`")
@@ -108,7 +110,7 @@ func partNames() []string {
 	return []string{partLag, partHighest, partRivals, partMemory, partImport}
 }
 
-// fullPlan takes about six minutes, half of them for a million results.
+// fullPlan takes about seven minutes, almost half of them for a million results.
 func fullPlan() plan {
 	return plan{
 		parts: partNames(), steady: 10 * time.Second, search: time.Second, rivals: 6 * time.Second, rounds: 3,

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,21 +12,47 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"meshsim.dev/meshsim/harness/traffic/importer"
+	"meshsim.dev/meshsim/scenarios"
 	"meshsim.dev/meshsim/test/bench/sheet"
 )
 
-// A child of the bench is this program again, which under test is the test.
+// A child of the bench is this program again, which under test is the test; and so
+// is meshsim.
 func TestMain(m *testing.M) {
-	if os.Getenv(envRole) != "" {
+	switch {
+	case os.Getenv(envRole) != "":
 		main()
+	case len(os.Args) > 2 && os.Args[1] == "traffic" && os.Args[2] == "import":
+		if err := importLog(); err != nil {
+			log.Fatal(err)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
+// importLog is what meshsim does with a log that comes in, but for the recording.
+func importLog() error {
+	rules, err := scenarios.LoadRules("")
+	if err != nil {
+		return err
+	}
+	r, err := importer.Import(context.Background(), importer.Options{Logs: []string{"-"}, Stdin: os.Stdin, Rules: rules, Sink: nowhere{}})
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}
+
+type nowhere struct{}
+
+func (nowhere) Add(int64, string, uint8) error { return nil }
+
 func TestAQuickRunSaysWhatItFound(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report.json")
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"-quick", "-only", "lag,rivals,memory,import", "-json", file}, os.Getenv, nil, &stdout, &stderr)
+	code := run(t.Context(), []string{"-quick", "-only", "lag,rivals,memory,import", "-meshsim", os.Args[0], "-json", file}, os.Getenv, nil, &stdout, &stderr)
 	require.Zero(t, code, stderr.String())
 	for _, want := range []string{"A quick run", "dispatch lag", "meshsim, HTTP", "meshsim, gRPC", "results kept", "lines imported", "lag p99 at most 1 ms"} {
 		require.Contains(t, stdout.String(), want)
@@ -42,6 +70,8 @@ func TestAQuickRunSaysWhatItFound(t *testing.T) {
 	}
 	require.Equal(t, int64(100_000), r.Import.Lines)
 	require.Positive(t, r.Import.Requests)
+	require.Positive(t, r.Import.Start)
+	require.Greater(t, r.Import.Resident, r.Import.File)
 	require.GreaterOrEqual(t, r.Memory[1].Results, int64(2000))
 	require.Len(t, r.Rivals, 2, "no other program was named")
 	for _, one := range r.Rivals {

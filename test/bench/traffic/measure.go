@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"math"
 	"time"
-
-	"meshsim.dev/meshsim/test/generatedlog"
 )
 
 // What is sent over each protocol.
@@ -144,34 +139,4 @@ func measureMemory(ctx context.Context, w *world, r *report) error {
 	}
 	r.Memory = append(r.Memory, memory{Results: all.Requests, Rate: rate, residence: all.residence, used: u})
 	return nil
-}
-
-// measureImport has a log read while it is made.
-func measureImport(ctx context.Context, w *world, r *report) error {
-	cmd, err := child(ctx, roleImporter, w.folder)
-	if err != nil {
-		return err
-	}
-	// a pipe of the kernel's, as from a shell
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return fmt.Errorf("make a pipe for the log: %w", err)
-	}
-	made := make(chan error, 1)
-	go func() {
-		_, err := io.CopyBuffer(struct{ io.Writer }{in}, generatedlog.New(w.plan.lines, 8*time.Millisecond), make([]byte, 64<<10))
-		if closeErr := in.Close(); err == nil {
-			err = closeErr
-		}
-		made <- err
-	}()
-	out, u, err := finish(cmd)
-	if madeErr := <-made; err == nil {
-		err = madeErr
-	}
-	if err != nil {
-		return err
-	}
-	r.Import = &importFigures{used: u}
-	return json.Unmarshal(out, &r.Import.imported)
 }

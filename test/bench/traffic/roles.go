@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,10 +17,8 @@ import (
 
 	"meshsim.dev/meshsim/fakeshop/shopapi"
 	"meshsim.dev/meshsim/harness/traffic"
-	"meshsim.dev/meshsim/harness/traffic/importer"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
-	"meshsim.dev/meshsim/scenarios/recording"
 	"meshsim.dev/meshsim/scenarios/shape"
 	"meshsim.dev/meshsim/test/bench/sheet"
 )
@@ -32,9 +29,8 @@ const (
 	envRole = "TRAFFIC_BENCH_ROLE"
 	envTask = "TRAFFIC_BENCH_TASK" // JSON of what the role takes
 
-	roleServer   = "server"
-	roleSender   = "sender"
-	roleImporter = "importer"
+	roleServer = "server"
+	roleSender = "sender"
 )
 
 func runRole(ctx context.Context, role, task string, stdin io.Reader, stdout io.Writer) error {
@@ -51,12 +47,6 @@ func runRole(ctx context.Context, role, task string, stdin io.Reader, stdout io.
 			return err
 		}
 		return json.NewEncoder(stdout).Encode(s)
-	case roleImporter:
-		i, err := importLog(ctx, task, stdin)
-		if err != nil {
-			return err
-		}
-		return json.NewEncoder(stdout).Encode(i)
 	}
 	return fmt.Errorf("no such role: %s", role)
 }
@@ -145,7 +135,8 @@ func send(ctx context.Context, t sending) (sent, error) {
 	if err != nil {
 		return sent{}, err
 	}
-	_ = traffic.RaisePriority() // as a rehearsal does; without root it has to do without
+	lower, _ := traffic.RaisePriority() // as a rehearsal does; without root it has to do without
+	defer lower()
 	lags := newLags()
 	var broken error
 	var count atomic.Int64
@@ -157,7 +148,7 @@ func send(ctx context.Context, t sending) (sent, error) {
 			Sender: scenarios.Sender{Connections: scenarios.KeepAlive},
 		},
 		Seed: 1, HTTP: t.Doors.HTTP, GRPC: t.Doors.GRPC, Begin: begin,
-		PhaseAt: func(int64) string { return "all" }, Scale: func() float64 { return 1 },
+		PhaseAt: func(int64) string { return "all" }, ScaleAt: func(int64) float64 { return 1 },
 		Sink: func(r results.Request) {
 			lags.add(r)
 			if err := folder.AddRequest(r); err != nil {
@@ -215,42 +206,6 @@ func (l *lags) fail(first *error, err error) {
 	if *first == nil {
 		*first = err
 	}
-}
-
-// imported is what an import took.
-type imported struct {
-	Lines    int64         `json:"lines"`
-	Requests int64         `json:"requests"`
-	Took     time.Duration `json:"tookNs"`
-	Before   int64         `json:"residentBeforeBytes"` // a line was read
-	residence
-}
-
-// importLog records a log that comes in, into a file.
-func importLog(ctx context.Context, folder string, log io.Reader) (imported, error) {
-	rules, err := scenarios.LoadRules("")
-	if err != nil {
-		return imported{}, err
-	}
-	file, err := recording.Create(filepath.Join(folder, "imported.jsonl.gz"))
-	if err != nil {
-		return imported{}, err
-	}
-	before, err := peak()
-	if err != nil {
-		return imported{}, errors.Join(err, file.Abandon())
-	}
-	begin := time.Now()
-	r, err := importer.Import(ctx, importer.Options{Logs: []string{"-"}, Stdin: log, Rules: rules, Sink: file})
-	if err != nil {
-		return imported{}, errors.Join(err, file.Abandon())
-	}
-	err = file.Commit()
-	took := time.Since(begin)
-	resident, peakErr := peak()
-	return imported{
-		Lines: r.Lines, Requests: r.Requests, Took: took, Before: before.Resident, residence: resident,
-	}, errors.Join(err, peakErr)
 }
 
 // residence is what of a process is in memory.
