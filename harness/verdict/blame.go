@@ -140,10 +140,11 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 	}
 	w.callee = "postgres"
 	s, found := a.around.byService["postgres"].gravest(sentAt(r), r.Done)
-	if !found || s.state == results.StateNotReady {
-		if node, here := a.goneNode(r, w); here {
-			return a.nodeBlame(node, w), true
+	if node, here := a.goneNode(r, w); here {
+		if found && s.state != results.StateNotReady {
+			return undecided(r, w, s, node), true
 		}
+		return a.nodeBlame(node, w), true
 	}
 	b := blame{kind: causeDatabase, services: []string{"postgres"}, cause: "the database did not answer " + cmp.Or(w.caller, edgeService(r.Route), "the shop")}
 	b.remedied(causeDatabase)
@@ -163,8 +164,7 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 func (a *attribution) saturation(r *results.Request, w way) (blame, bool) {
 	shed := r.Class == "http-429" || r.Class == "grpc-RESOURCE_EXHAUSTED" ||
 		mentions(r.Error, "load shed", "loadshed", "load-shed", "resource exhausted", "too many requests", "overloaded")
-	failedFast := mentions(r.Error, "fail-fast", "failfast")
-	if !shed && !(failedFast && a.around.podsInTrouble(w.callee, r) < 2) {
+	if !shed && !(failedFast(r) && a.around.podsInTrouble(w.callee, r) < 2) {
 		return blame{}, false
 	}
 	b := blame{kind: causeSaturation, cause: "more came than could be served " + w.words(), services: w.services()}
@@ -174,6 +174,9 @@ func (a *attribution) saturation(r *results.Request, w way) (blame, bool) {
 	}
 	return b, true
 }
+
+// failedFast tells of a proxy that found nobody to send to in time.
+func failedFast(r *results.Request) bool { return mentions(r.Error, "fail-fast", "failfast") }
 
 func mentions(text string, words ...string) bool {
 	text = strings.ToLower(text)
