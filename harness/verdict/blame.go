@@ -134,8 +134,12 @@ func identityIn(text string) string {
 	return ""
 }
 
+// connectionHop is where a way tells that a service waited for one of its
+// connections to the database.
+const connectionHop = "postgres-connection"
+
 func (a *attribution) database(r *results.Request, w way) (blame, bool) {
-	if w.callee != "postgres" && !mentions(r.Error, "sqlstate", "postgres") {
+	if w.callee != "postgres" && w.callee != connectionHop && !mentions(r.Error, "sqlstate", "postgres") {
 		return blame{}, false
 	}
 	w.callee = "postgres"

@@ -79,6 +79,8 @@ func TestASlowRequestIsAskedWhereItsTimeWent(t *testing.T) {
 	}{
 		"the sender sent late": {nil, func(r *results.Request) { r.Sent = r.Scheduled + int64(190*time.Millisecond) }, causeSender, "the sender sent late"},
 		"in the database":      {nil, func(r *results.Request) { r.Hops = way + "195000(postgres:1000:190000)" }, causeDatabase, "the database was slow"},
+		"waiting for a connection to the database": {nil, func(r *results.Request) { r.Hops = way + "195000(postgres-connection:1000:190000)" }, causeDatabase,
+			"no connection to the database was free in time"},
 		"in a pod that had just begun": {
 			func(s *story) {
 				s.pod(45*time.Second, "product-catalog-1", "product-catalog", results.StateReady)

@@ -38,6 +38,7 @@ var remedies = map[string]remedy{
 	"clock":         {"set the nodes' clocks by NTP, or allow for more skew", "I6"},
 	causeDatabase:   {"read the database's log of that time", ""},
 	"pool":          {"tighten policy in a quiet window: it cuts the database's pooled connections", "P7"},
+	"connections":   {"give the services' pools more connections, or find what holds them", ""},
 	causeNode:       {"spread replicas over nodes and zones, and give callers a timeout of their own", "O4"},
 	causeSaturation: {"leave headroom: more replicas before the peak, requests and limits for the proxy", "O7"},
 	causeSender:     {"give the machine that sends more room, or send less", ""},
