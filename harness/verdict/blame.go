@@ -17,6 +17,8 @@ type blame struct {
 	services, pods    []string
 	step              string
 	near              []string // what happened around it
+	asks              question // that all requests together may answer
+	at                int64    // when it was asked first
 }
 
 // blame decides on the cause of one failed request. Each judge sees it in turn;
@@ -30,7 +32,9 @@ func (a *attribution) blame(r *results.Request, told []hops.Hop) blame {
 			return a.during(r, b)
 		}
 	}
-	return a.during(r, unknown(r, w))
+	b := unknown(r, w)
+	b.asks = a.versions.question(w)
+	return a.during(r, b)
 }
 
 // during adds the step that ran.
@@ -72,16 +76,37 @@ func (a *attribution) policy(r *results.Request, w way) (blame, bool) {
 		b.step = step.words
 		b.near = append(b.near, fmt.Sprintf("step %s began at %s", step.words, at(step.from)))
 	}
-	if pods := a.around.unmeshed(w.caller, w.callerPod, r); len(pods) > 0 {
-		b.kind = causeNoProxy
-		b.remedied(causeNoProxy)
-		b.cause += fmt.Sprintf(": %s has no proxy", w.caller)
-		b.pods = pods
-		b.near = append(b.near, fmt.Sprintf("pods of %s without a proxy: %s", w.caller, listed(pods, 5)))
-	} else if r.Pod != "" {
+	if r.Pod != "" {
 		b.pods = []string{r.Pod}
 	}
-	return b, true
+	return a.refusedPod(r, w, b), true
+}
+
+// refusedPod tells whether the caller that was refused has no proxy. Where its
+// pod is not known, the service's other pods and calls are to tell it.
+func (a *attribution) refusedPod(r *results.Request, w way, b blame) blame {
+	q := question{about: causeNoProxy, service: w.caller, callee: w.callee, since: a.around.enforcedAt(r)}
+	if w.callerPod == "" {
+		if len(a.around.noProxy[w.caller]) > 0 {
+			b.asks, b.at = q, r.Scheduled
+		}
+		return b
+	}
+	bare := a.around.bare(w.callerPod)
+	a.refusals.note(q, func(seen *admissions) { seen.of(bare).refused++ })
+	if bare {
+		return b.withoutProxy(w.caller, []string{w.callerPod})
+	}
+	return b
+}
+
+// withoutProxy blames callers for having no proxy.
+func (b blame) withoutProxy(caller string, pods []string) blame {
+	b.kind, b.pods = causeNoProxy, pods
+	b.remedied(causeNoProxy)
+	b.cause += fmt.Sprintf(": %s has no proxy", caller)
+	b.near = append(b.near, fmt.Sprintf("pods of %s without a proxy: %s", caller, listed(pods, 5)))
+	return b
 }
 
 // policyOf names the policy of a step "enforce all-authenticated".
