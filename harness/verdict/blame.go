@@ -183,6 +183,8 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 	} else if step, ok := a.around.lastStep("enforce", r.Done); ok && r.Done-step.from <= int64(nodeWindow) {
 		b.remedied("pool")
 		b.near = []string{fmt.Sprintf("step %s began at %s", step.words, at(step.from))}
+	} else if slices.Contains(hanging, r.Class) {
+		b.asks = question{about: causeDatabase, service: w.caller, since: r.Scheduled / int64(databaseSpell)}
 	}
 	return b, true
 }

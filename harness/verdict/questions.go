@@ -16,12 +16,12 @@ import (
 // requests are known: who else failed, and who did not. The zero question asks
 // nothing.
 type question struct {
-	about   string // causeVersion or causeNoProxy
-	service string // that was called; of a refusal, that called
+	about   string // causeVersion, causeNoProxy or causeDatabase
+	service string // that was called; of a refusal and of the database, that called
 	callee  string // of a refusal, "" for any
 	version string // that was called
 	pod     string // the same, where it has not told its version
-	since   int64  // of the step that a refusal came of
+	since   int64  // of the step that a refusal came of; of the database, which spell
 }
 
 // answer gives a blame the cause that all failures together show.
@@ -29,6 +29,8 @@ func (a *attribution) answer(b blame) blame {
 	switch b.asks.about {
 	case causeVersion:
 		b = a.versions.answer(b)
+	case causeDatabase:
+		b = a.versions.answerDatabase(b)
 	case causeNoProxy:
 		b = a.refusals.answer(b, a.around)
 	}
@@ -102,7 +104,10 @@ func (g *group) join(other *group) {
 // refusals counts the calls of services that have pods without a proxy, as far as
 // a record tells which of their pods called: those that were refused, and those
 // that were served in spite of the policy.
-type refusals map[question]*admissions
+type refusals struct {
+	by     map[question]*admissions
+	looked int // at ways since a policy was enforced
+}
 
 type admissions struct{ bare, others fates }
 
@@ -116,15 +121,15 @@ func (s *admissions) of(bare bool) *fates {
 }
 
 // note counts a call by its callee, and by all callees together.
-func (all refusals) note(q question, count func(*admissions)) {
+func (all *refusals) note(q question, count func(*admissions)) {
 	for _, q := range []question{q, q.anyCallee()} {
-		seen := all[q]
+		seen := all.by[q]
 		if seen == nil {
-			if len(all) >= maxGroups {
+			if len(all.by) >= maxGroups {
 				return
 			}
 			seen = &admissions{}
-			all[q] = seen
+			all.by[q] = seen
 		}
 		count(seen)
 	}
@@ -135,22 +140,33 @@ func (q question) anyCallee() question {
 	return q
 }
 
-// learn takes the calls of a request's way that a policy let through.
-func (all refusals) learn(r *results.Request, told []hops.Hop, around *surroundings) {
-	if len(around.noProxy) == 0 {
+// learn takes the calls of a request's way that a policy let through. A long run
+// has more than enough of them.
+func (all *refusals) learn(r *results.Request, told []hops.Hop, around *surroundings) {
+	if len(around.noProxy) == 0 || len(told) == 0 {
+		return
+	}
+	since := around.enforcedAt(r)
+	if since < 0 {
+		return
+	}
+	if all.looked++; all.looked > lookAtServed && all.looked%lookEvery != 0 {
 		return
 	}
 	for i := range told {
 		h := &told[i]
-		if h.Depth == 0 || h.Service == shopchart.Database || failedCall(h) || len(around.noProxy[h.Caller]) == 0 {
+		if h.Depth == 0 || h.Service == shopchart.Database || h.Service == connectionHop || failedCall(h) || len(around.noProxy[h.Caller]) == 0 {
 			continue
 		}
-		q := question{about: causeNoProxy, service: h.Caller, callee: h.Service, since: around.enforcedAt(r)}
-		if pod := callerOf(told, i).Pod; pod != "" && q.since >= 0 {
-			all.note(q, func(seen *admissions) { seen.of(around.bare(pod)).served++ })
+		if pod := callerOf(told, i).Pod; pod != "" {
+			bare := around.bare(pod)
+			all.note(question{about: causeNoProxy, service: h.Caller, callee: h.Service, since: since}, func(seen *admissions) { seen.of(bare).served++ })
 		}
 	}
 }
+
+// lookAtServed is how many ways are looked at one by one, then one in lookEvery.
+const lookAtServed = 50_000
 
 // enoughServed is how many calls that were served show that a policy is not what
 // refuses the pods they came from.
@@ -159,7 +175,7 @@ const enoughServed = 10
 // answer tells whose refusals those are that do not tell their pod: of the pods
 // without a proxy when only these are refused, of the others when only those
 // are. Else nobody is blamed.
-func (all refusals) answer(b blame, around *surroundings) blame {
+func (all *refusals) answer(b blame, around *surroundings) blame {
 	bare, others := around.unmeshed(b.asks.service, b.at)
 	switch {
 	case len(bare) == 0:
@@ -169,7 +185,7 @@ func (all refusals) answer(b blame, around *surroundings) blame {
 	}
 	share := float64(len(bare)) / float64(len(bare)+others)
 	for _, q := range []question{b.asks, b.asks.anyCallee()} {
-		seen := all[q]
+		seen := all.by[q]
 		switch {
 		case seen == nil:
 		case seen.bare.alone(seen.others, share, q.callee != ""): // others are served by the very callee that refused

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -75,6 +76,36 @@ func TestAVersionIsBlamedWhereTheOtherServesAtTheSameTime(t *testing.T) {
 	}
 }
 
+func TestTheDatabaseIsBlamedForSilenceOnlyWhereOthersMeetItToo(t *testing.T) {
+	waiting := failure(time.Minute, func(r *results.Request) {
+		r.Class, r.Hop, r.Hops = "http-504", "product-catalog>postgres", "product-catalog-1@worker/v1:4099912(postgres-connection:283078:3816784!4)"
+	})
+	asking := func(code string) *results.Request {
+		return failure(time.Minute, func(r *results.Request) {
+			r.Outcome, r.Class, r.Route = results.OK, "", "customer"
+			r.Hops = "customer-profile-1@worker/v1:9000(postgres:10:800" + code + ")"
+		})
+	}
+	for name, c := range map[string]struct {
+		others []*results.Request
+		kind   string
+	}{
+		"nobody else asked":      {nil, causeDatabase},
+		"others were answered":   {slices.Repeat([]*results.Request{asking("")}, 10), causeUnknown},
+		"others were not either": {append(slices.Repeat([]*results.Request{asking("")}, 10), asking("!4")), causeDatabase},
+	} {
+		t.Run(name, func(t *testing.T) {
+			causes := causesOf(newStory(), append(c.others, waiting)...)
+			require.Len(t, causes, 1)
+			require.Equal(t, c.kind, causes[0].Kind)
+			if c.kind == causeUnknown {
+				require.Contains(t, causes[0].Cause, "the database did not answer product-catalog, and answered others")
+				require.Contains(t, causes[0].Evidence, "calls of others to the database at the same time: 0 of 10 failed")
+			}
+		})
+	}
+}
+
 // Of two pods of order-processing one has a proxy; the request that is asked
 // about tells neither.
 func TestWhoWasRefusedIsSaidOnlyWhereOthersTellIt(t *testing.T) {
@@ -90,12 +121,7 @@ func TestWhoWasRefusedIsSaidOnlyWhereOthersTellIt(t *testing.T) {
 			r.Hops = pod + "@worker/v1:9000(" + callee + ":10:8000=" + callee + "-1@worker2/v1:7000)"
 		})
 	}
-	times := func(n int, r *results.Request) (all []*results.Request) {
-		for range n {
-			all = append(all, r)
-		}
-		return all
-	}
+	times := func(n int, r *results.Request) []*results.Request { return slices.Repeat([]*results.Request{r}, n) }
 	for name, c := range map[string]struct {
 		others []*results.Request
 		want   map[string]int64

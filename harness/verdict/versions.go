@@ -7,15 +7,18 @@ import (
 	"slices"
 	"time"
 
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/results"
 )
 
 // versions counts the calls that each version of a service was given, and those
-// that failed, by time. They are read from the ways of requests.
+// that failed, by time; of the database, those of each caller. They are read from
+// the ways of requests.
 type versions struct {
 	services map[string]*serviceVersions
 	of       map[string]string // by pod, of services with several
+	callers  serviceVersions   // of the database
 }
 
 type serviceVersions struct {
@@ -49,6 +52,11 @@ func (v *versions) learn(r *results.Request, told []hops.Hop) {
 	for i := range told {
 		h := &told[i]
 		if h.Version == "" {
+			if h.Service == shopchart.Database || h.Service == connectionHop {
+				if calls := v.callers.version(h.Caller); calls != nil {
+					calls.add(r.Scheduled, failedCall(h))
+				}
+			}
 			continue
 		}
 		service := v.services[h.Service]
@@ -162,6 +170,44 @@ func (v *versions) answer(b blame) blame {
 	b.remedied(causeVersion)
 	return b
 }
+
+// answerDatabase takes back that the database did not answer a service when it
+// answered others at the same time: a service that has no time left for anything
+// tells the same.
+func (v *versions) answerDatabase(b blame) blame {
+	i := slices.Index(v.callers.names, b.asks.service)
+	if i < 0 {
+		return b
+	}
+	own := v.callers.calls[i]
+	var others sliceSum
+	const spell = int(databaseSpell / versionSlice)
+	from := int(b.asks.since) * spell
+	for at := from; at < from+spell; at++ {
+		if _, failed := own.during(at, at+1); failed == 0 {
+			continue
+		}
+		for j, calls := range v.callers.calls {
+			if j != i {
+				others.add(calls.during(at, at+1))
+			}
+		}
+	}
+	if others.n < enoughServed || others.share() > surelyServed {
+		return b
+	}
+	b.near = append(b.near, fmt.Sprintf("calls of others to the database at the same time: %s of %s failed", count(others.failed), count(others.n)))
+	b.kind, b.cause = causeUnknown, "unknown: "+b.cause+", and answered others"
+	b.mend, b.mode = "", ""
+	return b
+}
+
+// databaseSpell is the time for which the database is asked about at once.
+const databaseSpell = 3 * versionSlice
+
+// surelyServed is the share of calls to the database that may fail when it is
+// said to answer.
+const surelyServed = 0.01
 
 type sliceSum struct{ n, failed int64 }
 
