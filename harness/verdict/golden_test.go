@@ -44,6 +44,13 @@ func golden(t *testing.T, path string, v any) {
 	require.JSONEq(t, string(want), string(raw), "go test -update rewrites it")
 }
 
+// troubleOf is a run with one trouble now and then.
+func troubleOf(kind string) synthetic.TroubledRun {
+	return synthetic.Trouble(synthetic.TroubleOptions{
+		Seed: 11, Troubles: []string{kind}, Every: 90 * time.Second, Innocent: 40 * time.Second, Strange: 1e-9, Lasts: 5 * time.Minute,
+	})
+}
+
 // storyOf is a troubled run as far as its requests tell anything.
 func storyOf(run synthetic.TroubledRun) *story {
 	s := newStory("failed requests = 0")
@@ -62,9 +69,7 @@ func storyOf(run synthetic.TroubledRun) *story {
 func TestEachTroubleIsToldAsTheGoldenFileHasIt(t *testing.T) {
 	got := map[string][]told{}
 	for _, kind := range synthetic.Kinds() {
-		v := storyOf(synthetic.Trouble(synthetic.TroubleOptions{
-			Seed: 11, Troubles: []string{kind}, Every: 90 * time.Second, Innocent: 40 * time.Second, Strange: 1e-9, Lasts: 5 * time.Minute,
-		})).judge(t)
+		v := storyOf(troubleOf(kind)).judge(t)
 		require.Equal(t, results.Fail, v.Verdict, kind)
 		require.NotEmpty(t, v.Causes, kind)
 		require.Equal(t, kind, v.Causes[0].Kind, "the most frequent cause")
