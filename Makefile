@@ -75,7 +75,7 @@ bench-verdict: build ## judge and report runs of 5 million requests: time and me
 	bin/bench-verdict -meshsim $(BIN) -dir bin -json bin/bench-verdict.json
 
 .PHONY: simulate
-simulate: ## the share of wrong verdicts, over SIMULATIONS=4000 runs of each known distribution: 30 min
+simulate: ## the share of wrong verdicts, over SIMULATIONS=4000 runs of each known distribution: 10 min
 	go test -count=1 -timeout 0 -run WrongVerdicts -v ./harness/verdict -simulations $(SIMULATIONS)
 
 .PHONY: bench-traffic

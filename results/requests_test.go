@@ -81,3 +81,20 @@ func FuzzRequestLine(f *testing.F) {
 		}
 	})
 }
+
+func TestEveryRequestIsPreparedAndHandedOnInOrder(t *testing.T) {
+	f := newFolder(t)
+	const n = 8000 // several blocks
+	for i := range n {
+		require.NoError(t, f.AddRequest(request(uint64(i))))
+	}
+	next := uint64(0)
+	read, err := EachPrepared(f, func(r *Request) uint64 { return 3 * r.Seq }, func(r *Request, prepared uint64) error {
+		require.Equal(t, next, r.Seq)
+		require.Equal(t, 3*next, prepared)
+		next++
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, Read{Lines: n}, read)
+}

@@ -69,6 +69,12 @@ func judgeAdded(b budget.Budget, phase string, s results.AddedLatencySample, see
 	}
 	added := bootstrap(s.Plain, s.Meshed, b.Quantile, seed, resamples)
 	same := bootstrap(s.Plain, s.PlainAgain, b.Quantile, seed+1, resamples)
+	return judgeDifference(b, phase, n, added, same)
+}
+
+// judgeDifference holds what the mesh added over n triples against the budget,
+// and what nothing added.
+func judgeDifference(b budget.Budget, phase string, n int, added, same difference) finding {
 	limit := ms(b.Duration)
 	f := finding{phase: phase, verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s over %s triples; plain against plain %s",
 		quantileName(b.Quantile), added, count(int64(n)), same)}

@@ -127,3 +127,16 @@ func TestADrawnRankIsThatOfTheRepeatedList(t *testing.T) {
 		require.Equal(t, want, drawn(v, order, times, rank), "rank %d", rank)
 	}
 }
+
+// TestWrongVerdictsOnAddedLatencyAreRare relies on it.
+func TestWhatIsAddedToEverySampleIsAddedToTheInterval(t *testing.T) {
+	s := twins(500, 0, 0, 3).Samples
+	plain := bootstrap(s.Plain, s.Meshed, 0.9, 1, 200)
+	for i := range s.Meshed {
+		s.Meshed[i] += 2
+	}
+	longer := bootstrap(s.Plain, s.Meshed, 0.9, 1, 200)
+	require.InDelta(t, plain.value+2, longer.value, 1e-9)
+	require.InDelta(t, plain.lo+2, longer.lo, 1e-9)
+	require.InDelta(t, plain.hi+2, longer.hi, 1e-9)
+}

@@ -87,9 +87,23 @@ func (b *batch) join(other *batch) {
 // failures is what dispersion counts for availability.
 func (b *batch) failures() int64 { return b.failed }
 
-// slower returns a count of what took longer than a latency's level.
-func slower(than time.Duration) func(*batch) int64 {
-	from := level(than.Microseconds()) + 1
+// slowest returns a count of the slowest requests, such a share of all. Levels are
+// counted whole, so it may be more: where fewer come in bursts, more do, too, but
+// of fewer the bursts are seen less.
+func (b *batches) slowest(share float64) func(*batch) int64 {
+	var of [levels]int64
+	all := int64(0)
+	for _, one := range b.all {
+		all += one.n
+		for i, n := range one.slow {
+			of[i] += int64(n)
+		}
+	}
+	from := levels
+	for n := 0.0; from > 0 && n < share*float64(all)-1e-6; {
+		from--
+		n += float64(of[from])
+	}
 	return func(b *batch) (n int64) {
 		for _, m := range b.slow[from:] {
 			n += int64(m)

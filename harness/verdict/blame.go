@@ -17,6 +17,8 @@ type blame struct {
 	services, pods    []string
 	step              string
 	near              []string // what happened around it
+	asks              question // that all requests together may answer
+	at                int64    // when it was asked first
 }
 
 // blame decides on the cause of one failed request. Each judge sees it in turn;
@@ -30,7 +32,9 @@ func (a *attribution) blame(r *results.Request, told []hops.Hop) blame {
 			return a.during(r, b)
 		}
 	}
-	return a.during(r, unknown(r, w))
+	b := unknown(r, w)
+	b.asks = a.versions.question(w)
+	return a.during(r, b)
 }
 
 // during adds the step that ran, and what may lie behind the cause.
@@ -73,16 +77,37 @@ func (a *attribution) policy(r *results.Request, w way) (blame, bool) {
 		b.step = step.words
 		b.near = append(b.near, fmt.Sprintf("step %s began at %s", step.words, at(step.from)))
 	}
-	if pods := a.around.unmeshed(w.caller, w.callerPod, r); len(pods) > 0 {
-		b.kind = causeNoProxy
-		b.remedied(causeNoProxy)
-		b.cause += fmt.Sprintf(": %s has no proxy", w.caller)
-		b.pods = pods
-		b.near = append(b.near, fmt.Sprintf("pods of %s without a proxy: %s", w.caller, listed(pods, 5)))
-	} else if r.Pod != "" {
+	if r.Pod != "" {
 		b.pods = []string{r.Pod}
 	}
-	return b, true
+	return a.refusedPod(r, w, b), true
+}
+
+// refusedPod tells whether the caller that was refused has no proxy. Where its
+// pod is not known, the service's other pods and calls are to tell it.
+func (a *attribution) refusedPod(r *results.Request, w way, b blame) blame {
+	q := question{about: causeNoProxy, service: w.caller, callee: w.callee, since: a.around.enforcedAt(r)}
+	if w.callerPod == "" {
+		if len(a.around.noProxy[w.caller]) > 0 {
+			b.asks, b.at = q, r.Scheduled
+		}
+		return b
+	}
+	bare := a.around.bare(w.callerPod)
+	a.refusals.note(q, func(seen *admissions) { seen.of(bare).refused++ })
+	if bare {
+		return b.withoutProxy(w.caller, []string{w.callerPod})
+	}
+	return b
+}
+
+// withoutProxy blames callers for having no proxy.
+func (b blame) withoutProxy(caller string, pods []string) blame {
+	b.kind, b.pods = causeNoProxy, pods
+	b.remedied(causeNoProxy)
+	b.cause += fmt.Sprintf(": %s has no proxy", caller)
+	b.near = append(b.near, fmt.Sprintf("pods of %s without a proxy: %s", caller, listed(pods, 5)))
+	return b
 }
 
 // policyOf names the policy of a step "enforce all-authenticated".
@@ -135,16 +160,21 @@ func identityIn(text string) string {
 	return ""
 }
 
+// connectionHop is where a way tells that a service waited for one of its
+// connections to the database.
+const connectionHop = "postgres-connection"
+
 func (a *attribution) database(r *results.Request, w way) (blame, bool) {
-	if w.callee != "postgres" && !mentions(r.Error, "sqlstate", "postgres") {
+	if w.callee != "postgres" && w.callee != connectionHop && !mentions(r.Error, "sqlstate", "postgres") {
 		return blame{}, false
 	}
 	w.callee = "postgres"
 	s, found := a.around.byService["postgres"].gravest(sentAt(r), r.Done)
-	if !found || s.state == results.StateNotReady {
-		if node, here := a.goneNode(r, w); here {
-			return a.nodeBlame(node, w), true
+	if node, here := a.goneNode(r, w); here {
+		if found && s.state != results.StateNotReady {
+			return undecided(r, w, s, node), true
 		}
+		return a.nodeBlame(node, w), true
 	}
 	b := blame{kind: causeDatabase, services: []string{"postgres"}, cause: "the database did not answer " + cmp.Or(w.caller, edgeService(r.Route), "the shop")}
 	b.remedied(causeDatabase)
@@ -154,6 +184,8 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 	} else if step, ok := a.around.lastStep("enforce", r.Done); ok && r.Done-step.from <= int64(nodeWindow) {
 		b.remedied("pool")
 		b.near = []string{fmt.Sprintf("step %s began at %s", step.words, at(step.from))}
+	} else if slices.Contains(hanging, r.Class) {
+		b.asks = question{about: causeDatabase, service: w.caller, since: r.Scheduled / int64(databaseSpell)}
 	}
 	return b, true
 }
@@ -164,8 +196,7 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 func (a *attribution) saturation(r *results.Request, w way) (blame, bool) {
 	shed := r.Class == "http-429" || r.Class == "grpc-RESOURCE_EXHAUSTED" ||
 		mentions(r.Error, "load shed", "loadshed", "load-shed", "resource exhausted", "too many requests", "overloaded")
-	failedFast := mentions(r.Error, "fail-fast", "failfast")
-	if !shed && !(failedFast && a.around.podsInTrouble(w.callee, r) < 2) {
+	if !shed && !(failedFast(r) && a.around.podsInTrouble(w.callee, r) < 2) {
 		return blame{}, false
 	}
 	b := blame{kind: causeSaturation, cause: "more came than could be served " + w.words(), services: w.services()}
@@ -175,6 +206,9 @@ func (a *attribution) saturation(r *results.Request, w way) (blame, bool) {
 	}
 	return b, true
 }
+
+// failedFast tells of a proxy that found nobody to send to in time.
+func failedFast(r *results.Request) bool { return mentions(r.Error, "fail-fast", "failfast") }
 
 func mentions(text string, words ...string) bool {
 	text = strings.ToLower(text)

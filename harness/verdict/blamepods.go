@@ -20,20 +20,29 @@ func (a *attribution) pods(r *results.Request, w way) (blame, bool) {
 		return blame{}, false
 	}
 	if node, down := a.nodeOf(s); down {
+		if failedFast(r) { // as when more comes than can be served, too
+			return undecided(r, w, s, node), true
+		}
 		return a.nodeBlame(node, w), true
 	}
-	if s.pod != w.calleePod && s.pod != w.callerPod { // no pod is named, it is only of that service
-		if node, here := a.goneNode(r, w); here {
+	if node, here := a.goneNode(r, w); here {
+		if s.pod != w.calleePod && s.pod != w.callerPod { // no pod is named, it is only of that service
 			return a.nodeBlame(node, w), true
 		}
+		return undecided(r, w, s, node), true
 	}
 	if rival.state != "" {
-		b := unknown(r, w)
-		b.cause += ", pods stopped and pods not ready at once"
-		b.near = []string{s.words(), rival.words()}
-		return b, true
+		return undecided(r, w, s, rival), true
 	}
 	return a.podBlame(r, w, s), true
+}
+
+// undecided names two things of which either may have failed a request.
+func undecided(r *results.Request, w way, one, other span) blame {
+	b := unknown(r, w)
+	b.cause += ", which two things explain"
+	b.near = []string{one.words(), other.words()}
+	return b
 }
 
 // podSpan finds the pod to blame. rival is set when another pod's fate explains
@@ -56,7 +65,7 @@ func (a *attribution) podSpan(r *results.Request, w way) (best, rival span, foun
 		}
 		of := a.around.byService[side.service]
 		if best, found = of.gravest(sent, done); found {
-			return best, a.rival(of, best, sent, done), true
+			return best, rivalOf(of, best, sent, done), true
 		}
 	}
 	return span{}, span{}, false
@@ -65,18 +74,26 @@ func (a *attribution) podSpan(r *results.Request, w way) (best, rival span, foun
 // hanging are failures of those that nobody answers.
 var hanging = []string{results.ClassTimeout, "http-504", "grpc-DEADLINE_EXCEEDED"}
 
-// rival returns a span of another pod that another cause would be read from.
-// Deaths and stops without drain have none: they surely fail requests.
-func (a *attribution) rival(of *spanIndex, best span, sent, done int64) (rival span) {
-	if best.state != results.StateTerminating && best.state != results.StateGone || !a.run.Shop.Drain {
-		return span{}
-	}
+// rivalOf returns a span of another pod of which another cause would be read: one
+// pod may have stopped, one died, and one not have been ready.
+func rivalOf(of *spanIndex, best span, sent, done int64) (rival span) {
 	of.during(sent, done, func(s span) {
-		if s.pod != best.pod && s.state == results.StateNotReady {
+		if s.pod != best.pod && fate(s.state) != fate(best.state) {
 			rival = s
 		}
 	})
 	return rival
+}
+
+// fate is the kind of cause that is read from a pod's state.
+func fate(state string) string {
+	switch state {
+	case results.StateTerminating, results.StateGone:
+		return causeDrain
+	case results.StateOOMKilled, results.StateRestarted:
+		return causeRestart
+	}
+	return causeNotReady
 }
 
 func (a *attribution) podBlame(r *results.Request, w way, s span) blame {

@@ -22,17 +22,26 @@ type attribution struct {
 	around *surroundings
 	failed groups
 	slowed groups
-	load   load
+
+	refusals refusals
+	versions versions
+	load     load
 }
 
 // groups are causes by what they are told apart by.
-type groups map[string]*group
+type groups map[groupKey]*group
+
+type groupKey struct {
+	kind, cause string
+	asks        question
+}
 
 // group is the failures of one cause.
 type group struct {
 	cause       string // in words
 	kind, mend  string
 	mode        string // id of what breaks like this
+	asks        question
 	count       int64
 	first, last int64
 	classes     map[string]int64
@@ -51,6 +60,7 @@ const maxGroups = 200
 func newAttribution(run results.Run, budgets []budget.Budget, events []results.Event, probes []results.Probe) *attribution {
 	return &attribution{
 		run: run, limits: slowLimits(run, budgets), around: newSurroundings(events, probes), failed: groups{}, slowed: groups{},
+		refusals: refusals{by: map[question]*admissions{}}, versions: newVersions(),
 	}
 }
 
@@ -60,7 +70,7 @@ func (a *attribution) add(r *results.Request, told []hops.Hop) {
 	if r.Outcome == results.Undispatched {
 		return
 	}
-	a.around.where.learn(told)
+	a.learn(r, told)
 	limit := a.limits[r.Phase]
 	tooSlow := limit > 0 && r.Latency() > int64(limit) && r.Outcome != results.Failed
 	a.load.add(r, tooSlow)
@@ -74,18 +84,25 @@ func (a *attribution) add(r *results.Request, told []hops.Hop) {
 	}
 }
 
+// learn takes from a request's way what explains others.
+func (a *attribution) learn(r *results.Request, told []hops.Hop) {
+	a.around.where.learn(told)
+	a.versions.learn(r, told)
+	a.refusals.learn(r, told, a.around)
+}
+
 func (all groups) add(r *results.Request, b blame) {
-	key := b.kind + "\x00" + b.cause
+	key := groupKey{b.kind, b.cause, b.asks}
 	g := all[key]
 	if g == nil && len(all) >= maxGroups {
 		b = blame{kind: causeUnknown, cause: "unknown: of too many kinds to list"}
-		key = b.cause
+		key = groupKey{kind: b.kind, cause: b.cause}
 		g = all[key]
 	}
 	if g == nil {
 		g = &group{
-			cause: b.cause, kind: b.kind, mend: b.mend, mode: b.mode, first: r.Scheduled, classes: map[string]int64{}, phases: map[string]int64{},
-			steps: map[string]int64{}, services: map[string]int64{}, pods: map[string]int64{},
+			cause: b.cause, kind: b.kind, mend: b.mend, mode: b.mode, asks: b.asks,
+			first: r.Scheduled, last: r.Scheduled, classes: map[string]int64{}, phases: map[string]int64{}, steps: map[string]int64{}, services: map[string]int64{}, pods: map[string]int64{},
 		}
 		all[key] = g
 	}
@@ -106,16 +123,21 @@ func (g *group) take(r *results.Request, b blame) {
 	for _, p := range b.pods {
 		bump(g.pods, p)
 	}
-	for _, line := range b.near {
-		if len(g.near) < maxSample && !slices.Contains(g.near, line) {
-			g.near = append(g.near, line)
-		}
-	}
+	g.note(b.near)
 	if len(g.samples) < 3 {
 		g.samples = append(g.samples, quote(r))
 	}
 	if len(g.requests) < maxCauseRequests {
 		g.requests = append(g.requests, causeRequest(r, b))
+	}
+}
+
+// note keeps what happened around, as evidence.
+func (g *group) note(near []string) {
+	for _, line := range near {
+		if len(g.near) < maxSample && !slices.Contains(g.near, line) {
+			g.near = append(g.near, line)
+		}
 	}
 }
 
@@ -137,7 +159,10 @@ func bump(counts map[string]int64, name string) {
 }
 
 // ranked returns the causes of failures, the most frequent first.
-func (a *attribution) ranked() []results.Cause { return a.failed.ranked(a.run.Phases) }
+func (a *attribution) ranked() []results.Cause {
+	a.failed = a.settle(a.failed)
+	return a.failed.ranked(a.run.Phases)
+}
 
 // slowRanked returns the causes of slow requests, the most frequent first.
 func (a *attribution) slowRanked() []results.Cause {

@@ -99,8 +99,19 @@ func TestAFailureIsGivenTheCauseThatTheEvidenceShows(t *testing.T) {
 		"a pod killed for its memory": {
 			func(s *story) {
 				s.pod(58*time.Second, "product-catalog-1", "product-catalog", results.StateOOMKilled)
-				s.pod(59*time.Second, "product-catalog-2", "product-catalog", results.StateTerminating)
 			}, failure(minute, asIs), causeRestart, "product-catalog ran out of memory and was killed in soak", []string{"product-catalog-1"}},
+		"a pod that died and another that stopped": {
+			func(s *story) {
+				s.pod(58*time.Second, "product-catalog-1", "product-catalog", results.StateOOMKilled)
+				s.pod(59*time.Second, "product-catalog-2", "product-catalog", results.StateTerminating)
+			}, failure(minute, asIs), causeUnknown, "unknown: http-502 at product-catalog, which two things explain", nil},
+		"a pod that hung, was not ready, and whose node was gone": {
+			func(s *story) {
+				s.event(50*time.Second, results.Pod, "product-catalog-1", results.FieldService, "product-catalog", results.FieldState, results.StateNotReady, results.FieldNode, "worker")
+				s.event(70*time.Second, results.Node, "worker", results.FieldState, results.StateNotReady)
+			}, failure(minute, func(r *results.Request) {
+				r.Class, r.Pod, r.Done = results.ClassTimeout, "product-catalog-1", r.Sent+int64(2*time.Second)
+			}), causeUnknown, "unknown: timeout at product-catalog, which two things explain", []string{"product-catalog-1"}},
 		"a container that died": {
 			func(s *story) { s.pod(58*time.Second, "product-catalog-1", "product-catalog", results.StateRestarted) },
 			failure(minute, asIs), causeRestart, "product-catalog died and was restarted in soak", []string{"product-catalog-1"}},

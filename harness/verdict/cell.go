@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"time"
 
 	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
 	"meshsim.dev/meshsim/harness/traffic"
@@ -91,13 +90,9 @@ func (c *cell) lateShare() float64 {
 }
 
 // alike returns how many requests count for one independent one, where a
-// percentile is held against a limit: by how much more the share of slower ones
-// differs than that of independent requests would, at either.
-func (c *cell) alike(q float64, limit time.Duration) float64 {
-	most := 1.0
-	for _, than := range []time.Duration{c.waited.quantile(q), limit} {
-		dispersion, p := c.batches.dispersion(slower(than))
-		most = max(most, dispersion*p*(1-p)/(q*(1-q)))
-	}
-	return most
+// percentile is asked for: by how much more the share of those beyond it differs
+// between slices of time than that of independent requests would.
+func (c *cell) alike(q float64) float64 {
+	dispersion, _ := c.batches.dispersion(c.batches.slowest(1 - q))
+	return dispersion
 }

@@ -1,9 +1,11 @@
 package verdict
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,38 +26,58 @@ type told struct {
 	Evidence    []string
 }
 
-// One recorded run of each trouble goes the whole way, from its folder to the
-// causes that are told.
-func TestEachTroubleIsToldAsTheGoldenFileHasIt(t *testing.T) {
-	got := map[string][]told{}
-	for _, kind := range synthetic.Kinds() {
-		run := synthetic.Trouble(synthetic.TroubleOptions{
-			Seed: 11, Troubles: []string{kind}, Every: 90 * time.Second, Innocent: 40 * time.Second, Strange: 1e-9, Lasts: 5 * time.Minute,
-		})
-		s := newStory("failed requests = 0")
-		s.run.Shop, s.run.Phases = run.Run.Shop, run.Run.Phases
-		s.events, s.probes = run.Events, run.Probes
-		for _, f := range run.Failures {
-			s.requests = append(s.requests, f.Request)
-		}
-		v := s.judge(t)
-		require.Equal(t, results.Fail, v.Verdict, kind)
-		require.NotEmpty(t, v.Causes, kind)
-		require.Equal(t, kind, v.Causes[0].Kind, "the most frequent cause")
-		for _, c := range v.Causes[:min(len(v.Causes), 2)] {
-			got[kind] = append(got[kind], told{c.Cause, c.Count, c.Kind, c.FailureMode, c.Mend, c.Services, c.Evidence})
-		}
-	}
-	raw, err := json.MarshalIndent(got, "", " ")
+func toldOf(c results.Cause) told {
+	return told{c.Cause, c.Count, c.Kind, c.FailureMode, c.Mend, c.Services, c.Evidence}
+}
+
+// golden holds v against a file, or rewrites it.
+func golden(t *testing.T, path string, v any) {
+	t.Helper()
+	raw, err := json.MarshalIndent(v, "", " ")
 	require.NoError(t, err)
-	path := filepath.Join("testdata", "causes.json")
 	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, append(raw, '\n'), 0o644))
 	}
 	want, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.JSONEq(t, string(want), string(raw), "go test -update rewrites it")
+}
+
+// troubleOf is a run with one trouble now and then.
+func troubleOf(kind string) synthetic.TroubledRun {
+	return synthetic.Trouble(synthetic.TroubleOptions{
+		Seed: 11, Troubles: []string{kind}, Every: 90 * time.Second, Innocent: 40 * time.Second, Strange: 1e-9, Lasts: 5 * time.Minute,
+	})
+}
+
+// storyOf is a troubled run as far as its requests tell anything.
+func storyOf(run synthetic.TroubledRun) *story {
+	s := newStory("failed requests = 0")
+	s.run.Shop, s.run.Phases = run.Run.Shop, run.Run.Phases
+	s.events, s.probes = run.Events, run.Probes
+	s.requests = slices.Clone(run.Served)
+	for _, f := range run.Failures {
+		s.requests = append(s.requests, f.Request)
+	}
+	slices.SortStableFunc(s.requests, func(a, b results.Request) int { return cmp.Compare(a.Done, b.Done) })
+	return s
+}
+
+// One made-up run of each trouble goes the whole way, from its folder to the
+// causes that are told.
+func TestEachTroubleIsToldAsTheGoldenFileHasIt(t *testing.T) {
+	got := map[string][]told{}
+	for _, kind := range synthetic.Kinds() {
+		v := storyOf(troubleOf(kind)).judge(t)
+		require.Equal(t, results.Fail, v.Verdict, kind)
+		require.NotEmpty(t, v.Causes, kind)
+		require.Equal(t, kind, v.Causes[0].Kind, "the most frequent cause")
+		for _, c := range v.Causes[:min(len(v.Causes), 2)] {
+			got[kind] = append(got[kind], toldOf(c))
+		}
+	}
+	golden(t, filepath.Join("testdata", "causes.json"), got)
 }
 
 // slowStory is a run with an end-to-end budget of 100 ms and so many quick
@@ -79,6 +101,8 @@ func TestASlowRequestIsAskedWhereItsTimeWent(t *testing.T) {
 	}{
 		"the sender sent late": {nil, func(r *results.Request) { r.Sent = r.Scheduled + int64(190*time.Millisecond) }, causeSender, "the sender sent late"},
 		"in the database":      {nil, func(r *results.Request) { r.Hops = way + "195000(postgres:1000:190000)" }, causeDatabase, "the database was slow"},
+		"waiting for a connection to the database": {nil, func(r *results.Request) { r.Hops = way + "195000(postgres-connection:1000:190000)" }, causeDatabase,
+			"no connection to the database was free in time"},
 		"in a pod that had just begun": {
 			func(s *story) {
 				s.pod(45*time.Second, "product-catalog-1", "product-catalog", results.StateReady)

@@ -10,6 +10,7 @@ import (
 type locations struct {
 	node     map[string]string          // by pod
 	services map[string]map[string]bool // nodes by service
+	pods     map[string][]string        // by service
 	looked   int
 }
 
@@ -20,12 +21,15 @@ const (
 )
 
 func newLocations() locations {
-	return locations{node: map[string]string{}, services: map[string]map[string]bool{}}
+	return locations{node: map[string]string{}, services: map[string]map[string]bool{}, pods: map[string][]string{}}
 }
 
 func (l *locations) put(service, pod, node string) {
 	if node == "" || pod == "" || len(l.node) >= maxPods {
 		return
+	}
+	if _, known := l.node[pod]; !known {
+		l.pods[service] = append(l.pods[service], pod)
 	}
 	l.node[pod] = node
 	if l.services[service] == nil {

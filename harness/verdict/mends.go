@@ -16,6 +16,7 @@ const (
 	causeSender      = "sender"
 	causeColdStart   = "cold-start" // slow: a pod had only just begun
 	causeDetection   = "detection"  // slow: a proxy waited for a protocol it could not tell
+	causeVersion     = "version"    // one version fails what others serve
 	causeUnknown     = "unknown"
 )
 
@@ -38,10 +39,12 @@ var remedies = map[string]remedy{
 	"clock":         {"set the nodes' clocks by NTP, or allow for more skew", "I6"},
 	causeDatabase:   {"read the database's log of that time", ""},
 	"pool":          {"tighten policy in a quiet window: it cuts the database's pooled connections", "P7"},
+	"connections":   {"give the services' pools more connections, or find what holds them", ""},
 	causeNode:       {"spread replicas over nodes and zones, and give callers a timeout of their own", "O4"},
 	causeSaturation: {"leave headroom: more replicas before the peak, requests and limits for the proxy", "O7"},
 	causeSender:     {"give the machine that sends more room, or send less", ""},
 	causeColdStart:  {"let readiness wait until the pod is warm, and roll one pod at a time", ""},
+	causeVersion:    {"shift the route's weight back to the version that serves, and end the canary", ""},
 	causeDetection:  {"declare the port opaque, or its protocol", "R10"},
 }
 

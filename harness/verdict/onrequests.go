@@ -232,7 +232,7 @@ func availability(b budget.Budget, p part) finding {
 
 // enoughFor returns how many requests with this many failures show availability.
 func enoughFor(failed int64, availability float64) int64 {
-	shown := func(n int64) bool { return 1-failureBound(float64(failed), float64(n)) >= availability }
+	shown := func(n int64) bool { return boundAtMost(float64(failed), float64(n), 1-availability) }
 	lo, hi := failed, int64(budget.NeededFor(availability))
 	for !shown(hi) {
 		lo, hi = hi, hi*2
@@ -250,7 +250,7 @@ func enoughFor(failed int64, availability float64) int64 {
 // percentile judges a percentile of all requests, failed ones included, timed
 // from the scheduled instant, or of all calls.
 func (e *evaluation) percentile(b budget.Budget, p part) finding {
-	alike := p.alike(b.Quantile, b.Duration)
+	alike := p.alike(b.Quantile)
 	lo, hi, bounded := p.waited.interval(b.Quantile, alike)
 	limit := b.Duration
 	f := finding{verdict: results.Inconclusive, measured: fmt.Sprintf("%s %s ms (95 %%: %s to %s ms)",

@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -186,7 +185,11 @@ func (e edges) readWay(r *results.Request) []hops.Hop {
 // known of it.
 func journeyOf(r *results.Request, told []hops.Hop) journey {
 	if told != nil {
-		return journey{calls: told, told: !slices.ContainsFunc(told, func(h hops.Hop) bool { return h.Untold > 0 })}
+		w := journey{calls: told, told: true}
+		for i := range told {
+			w.told = w.told && told[i].Untold == 0
+		}
+		return w
 	}
 	// Only where it failed is known, if that.
 	edge := edgeService(r.Route)

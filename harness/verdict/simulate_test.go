@@ -21,6 +21,14 @@ var (
 	drawnFrom   = flag.Uint64("simulation-seed", 20240501, "what they are drawn from")
 )
 
+// simulated is how many runs are drawn of each kind: a third under the race detector.
+func simulated() int {
+	if raced {
+		return max(*simulations/3, 20)
+	}
+	return *simulations
+}
+
 // stated is the share of wrong verdicts that the method allows.
 const stated = 1 - confidence
 
@@ -107,6 +115,40 @@ func drifting() world {
 	}
 }
 
+// stalls are times of five requests in the mean in which all of them wait.
+func stalls() world {
+	const rare, together, stall = 0.03, 5.0, 25.0
+	return world{
+		name: "stalls of five requests, 3 of 100 waiting",
+		draw: func(n, lists int, draw *rand.Rand) [][]float64 {
+			all := make([][]float64, lists)
+			for l := range all {
+				all[l] = make([]float64, n)
+			}
+			waiting := draw.Float64() < rare
+			for i := range n {
+				if waiting {
+					waiting = draw.Float64() >= 1/together
+				} else {
+					waiting = draw.Float64() < rare/(1-rare)/together
+				}
+				for l := range all {
+					if all[l][i] = 3 + draw.Float64(); waiting {
+						all[l][i] = stall + 5*draw.ExpFloat64()
+					}
+				}
+			}
+			return all
+		},
+		quantile: func(q float64) float64 {
+			if q > 1-rare {
+				return stall - 5*math.Log((1-q)/rare)
+			}
+			return 3 + q/(1-rare)
+		},
+	}
+}
+
 func worlds() []world {
 	const alpha, rare, pause = 2.2, 0.03, 25.0
 	return []world{
@@ -124,7 +166,7 @@ func worlds() []world {
 			}
 			return 3 + q/(1-rare)
 		}},
-		shared(0.8), shared(0.98), drifting(),
+		shared(0.8), shared(0.98), drifting(), stalls(),
 	}
 }
 
@@ -157,19 +199,24 @@ func check(t *testing.T, what string, wrong, runs int) {
 
 func percentOf(n, of int) string { return fmt.Sprintf("%.2f %%", 100*float64(n)/float64(of)) }
 
-// judgeLatencies judges 6,000 requests at 25 a second against a limit.
-func judgeLatencies(limit float64, q float64, latencies []float64) results.Judgement {
+// requestsOf are requests that took so many milliseconds, 25 a second.
+func requestsOf(latencies []float64) part {
 	p := part{cell: newCell()}
 	for i, ms := range latencies {
 		at := int64(i) * 40e6
 		p.add(&results.Request{Scheduled: at, Sent: at, Done: at + int64(ms*1e6), Outcome: results.OK}, false)
 	}
+	return p
+}
+
+func judgePercentile(p part, q, limit float64) results.Judgement {
 	e := &evaluation{run: results.Run{Traffic: results.Traffic{MaxLate: 1, MaxLateShare: 0.01}}}
 	return e.percentile(budget.Budget{Subject: budget.EndToEnd, Op: budget.Less, Quantile: q, Duration: time.Duration(limit * 1e6)}, p).verdict
 }
 
 func TestWrongVerdictsOnPercentilesAreRare(t *testing.T) {
 	const n = 6000
+	runs := simulated()
 	for _, w := range worlds() {
 		for _, q := range []float64{0.5, 0.99} {
 			t.Run(fmt.Sprintf("%s p%g", w.name, q*100), func(t *testing.T) {
@@ -177,20 +224,20 @@ func TestWrongVerdictsOnPercentilesAreRare(t *testing.T) {
 				draw := rand.New(rand.NewPCG(*drawnFrom, uint64(q*1000)))
 				truth := w.quantile(q)
 				var broken, kept, clearlyBroken, clearlyKept wrongs
-				for range *simulations {
-					list := w.draw(n, 1, draw)[0]
+				for range runs {
+					seen := requestsOf(w.draw(n, 1, draw)[0])
 					// A histogram's steps are a thousandth: the truth must lie beyond one.
-					broken.take(judgeLatencies(truth*0.998, q, list))
-					kept.take(judgeLatencies(truth*1.002, q, list))
-					clearlyBroken.take(judgeLatencies(truth/1.5, q, list))
-					clearlyKept.take(judgeLatencies(truth*1.5, q, list))
+					broken.take(judgePercentile(seen, q, truth*0.998))
+					kept.take(judgePercentile(seen, q, truth*1.002))
+					clearlyBroken.take(judgePercentile(seen, q, truth/1.5))
+					clearlyKept.take(judgePercentile(seen, q, truth*1.5))
 				}
 				t.Logf("wrong passes %s, wrong fails %s; of a percentile half as long again %s fail, of one two thirds as long %s pass",
-					percentOf(broken.pass, *simulations), percentOf(kept.fail, *simulations), percentOf(clearlyBroken.fail, *simulations), percentOf(clearlyKept.pass, *simulations))
-				check(t, "passed though broken", broken.pass, *simulations)
-				check(t, "failed though kept", kept.fail, *simulations)
-				check(t, "passed though clearly broken", clearlyBroken.pass, *simulations)
-				check(t, "failed though clearly kept", clearlyKept.fail, *simulations)
+					percentOf(broken.pass, runs), percentOf(kept.fail, runs), percentOf(clearlyBroken.fail, runs), percentOf(clearlyKept.pass, runs))
+				check(t, "passed though broken", broken.pass, runs)
+				check(t, "failed though kept", kept.fail, runs)
+				check(t, "passed though clearly broken", clearlyBroken.pass, runs)
+				check(t, "failed though clearly kept", clearlyKept.fail, runs)
 			})
 		}
 	}
@@ -207,16 +254,16 @@ func TestWrongVerdictsOnAddedLatencyAreRare(t *testing.T) {
 				t.Parallel()
 				draw := rand.New(rand.NewPCG(*drawnFrom, uint64(c.q*1000)))
 				b := budget.Budget{Subject: budget.AddedLatency, Op: budget.Less, Quantile: c.q, Duration: time.Duration(limit * 1e6)}
-				runs := max(*simulations/2, 40)
+				runs := simulated() * 2 / 3
 				var broken, none wrongs
 				for i := range runs {
 					lists := w.draw(c.n, 3, draw)
-					s := results.AddedLatencySample{Plain: lists[0], Meshed: lists[1], PlainAgain: lists[2]}
-					none.take(judgeAdded(b, "", s, uint64(i), fewer).verdict)
-					for j := range s.Meshed {
-						s.Meshed[j] += limit // the true added latency of every percentile
-					}
-					broken.take(judgeAdded(b, "", s, uint64(i), fewer).verdict)
+					added := bootstrap(lists[0], lists[1], c.q, uint64(i), fewer)
+					same := bootstrap(lists[0], lists[2], c.q, uint64(i)+1, fewer)
+					none.take(judgeDifference(b, "", c.n, added, same).verdict)
+					// Were every sample so much longer, every percentile would be.
+					longer := difference{added.value + limit, added.lo + limit, added.hi + limit}
+					broken.take(judgeDifference(b, "", c.n, longer, same).verdict)
 				}
 				t.Logf("at the budget: passes %s, fails %s; without an effect: fails %s, passes %s",
 					percentOf(broken.pass, runs), percentOf(broken.fail, runs), percentOf(none.fail, runs), percentOf(none.pass, runs))
@@ -230,7 +277,7 @@ func TestWrongVerdictsOnAddedLatencyAreRare(t *testing.T) {
 
 func TestWrongVerdictsOnAvailabilityAreRare(t *testing.T) {
 	const ratio = 0.9995
-	runs := 20 * *simulations
+	runs := 20 * simulated()
 	for _, n := range []int{6000, 9486, 20_000, 100_000} {
 		t.Run(fmt.Sprintf("%d requests", n), func(t *testing.T) {
 			draw := rand.New(rand.NewPCG(*drawnFrom, uint64(n)))

@@ -56,6 +56,9 @@ func (a *attribution) slow(r *results.Request, told []hops.Hop) blame {
 	case where.service == "postgres":
 		b.kind, b.cause = causeDatabase, "the database was slow"
 		b.remedied(causeDatabase)
+	case where.service == connectionHop:
+		b.kind, b.cause = causeDatabase, "no connection to the database was free in time"
+		b.remedied("connections")
 	case where.caller != "" && (where.took-detectionWait).Abs() < detectionSlack:
 		b.kind, b.cause = causeDetection, "a proxy waited for a protocol that it could not tell, "+where.words()
 		b.remedied(causeDetection)

@@ -28,6 +28,12 @@ func failureBound(failed, n float64) float64 {
 	return bisect(func(p float64) bool { return mathext.RegIncBeta(failed+1, n-failed, p) < confidence })
 }
 
+// boundAtMost tells whether failureBound is at most a share between 0 and 1,
+// which is asked more quickly than the bound is found.
+func boundAtMost(failed, n, share float64) bool {
+	return failed < n && mathext.RegIncBeta(failed+1, n-failed, share) >= confidence
+}
+
 // failureFloor returns the smallest share of failures that is compatible with
 // failed of n, at 95 % confidence: the lower end of the one-sided interval.
 func failureFloor(failed, n float64) float64 {
@@ -81,30 +87,42 @@ func nearestRank(n int64, q float64) int64 {
 	return min(max(int64(math.Ceil(q*float64(n)-1e-9)), 1), n)
 }
 
-// latencies is a histogram of latencies: 1 µs to 60 s, three digits. What took
-// longer counts as 60 s.
-type latencies struct{ h *hdrhistogram.Histogram }
+// latencies is a histogram of latencies: 1 µs to 60 s, of so many digits. What
+// took longer counts as 60 s. Its memory is taken when the first one comes.
+type latencies struct {
+	digits int
+	h      *hdrhistogram.Histogram
+}
 
 const longest = 60 * time.Second
 
-func newLatencies(digits int) latencies {
-	return latencies{hdrhistogram.New(1, longest.Microseconds(), digits)}
-}
+func newLatencies(digits int) latencies { return latencies{digits: digits} }
 
-func (l latencies) add(ns int64) {
+func (l *latencies) add(ns int64) {
+	if l.h == nil {
+		l.h = hdrhistogram.New(1, longest.Microseconds(), l.digits)
+	}
 	us := min(max(ns/1000, 1), longest.Microseconds())
 	// Only values outside the histogram's range are errors, and us is inside.
 	_ = l.h.RecordValue(us)
 }
 
+// count returns how many there are.
+func (l *latencies) count() int64 {
+	if l.h == nil {
+		return 0
+	}
+	return l.h.TotalCount()
+}
+
 // quantile returns the q-quantile, 0 when there is none.
-func (l latencies) quantile(q float64) time.Duration {
-	return l.atRank(nearestRank(l.h.TotalCount(), q))
+func (l *latencies) quantile(q float64) time.Duration {
+	return l.atRank(nearestRank(l.count(), q))
 }
 
 // atRank returns the value of the sample of the given rank (from 1).
-func (l latencies) atRank(rank int64) time.Duration {
-	n := l.h.TotalCount()
+func (l *latencies) atRank(rank int64) time.Duration {
+	n := l.count()
 	if n == 0 {
 		return 0
 	}
@@ -115,8 +133,8 @@ func (l latencies) atRank(rank int64) time.Duration {
 // interval returns the q-quantile's 95 % interval where the samples count for
 // one in so many independent ones; bounded is false when too few leave it
 // without an upper end.
-func (l latencies) interval(q, dispersion float64) (lo, hi time.Duration, bounded bool) {
-	n := l.h.TotalCount()
+func (l *latencies) interval(q, dispersion float64) (lo, hi time.Duration, bounded bool) {
+	n := l.count()
 	if n == 0 {
 		return 0, 0, false
 	}

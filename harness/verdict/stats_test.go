@@ -31,6 +31,15 @@ func TestTheFailureBoundIsExact(t *testing.T) {
 	require.InDelta(t, 1-math.Pow(0.05, 1/6000.0), failureBound(0, 6000), 1e-15)
 }
 
+func TestTheFailureBoundIsHeldAgainstAShareAsItIsFound(t *testing.T) {
+	for _, c := range [][2]float64{{0, 1}, {0, 6000}, {1, 9486}, {12, 6000}, {2500, 5e6}} {
+		bound := failureBound(c[0], c[1])
+		require.True(t, boundAtMost(c[0], c[1], bound*(1+1e-9)), c)
+		require.False(t, boundAtMost(c[0], c[1], bound*(1-1e-9)), c)
+	}
+	require.False(t, boundAtMost(5, 5, 0.999))
+}
+
 func TestTheFailureBoundHoldsForLargeCounts(t *testing.T) {
 	got := failureBound(2500, 5_000_000)
 	require.InDelta(t, 0.0005-1.645*math.Sqrt(0.0005/5e6), failureFloor(2500, 5_000_000), 2e-6)
@@ -92,8 +101,9 @@ func TestAHistogramKeepsThreeDigitsUpToAMinute(t *testing.T) {
 	require.Equal(t, time.Microsecond, l.quantile(0.5))
 	l.add(int64(time.Hour))
 	require.Equal(t, time.Minute, l.quantile(1))
-	require.Zero(t, newLatencies(3).quantile(0.5))
-	_, _, bounded = newLatencies(3).interval(0.5, 1)
+	none := newLatencies(3)
+	require.Zero(t, none.quantile(0.5))
+	_, _, bounded = none.interval(0.5, 1)
 	require.False(t, bounded)
 }
 

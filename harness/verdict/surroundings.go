@@ -210,22 +210,41 @@ func edgeService(route string) string {
 	return ""
 }
 
-// unmeshed returns the pods without a proxy that a call came from: the pod
-// itself where it is known, else those of its service that stood at the time.
-func (s *surroundings) unmeshed(service, pod string, r *results.Request) []string {
-	if meshed, known := s.meshed[pod]; known {
-		if meshed {
-			return nil
-		}
-		return []string{pod}
-	}
-	var pods []string
+// unmeshed returns the pods of a service that stood without a proxy at an
+// instant, and how many others it had.
+func (s *surroundings) unmeshed(service string, instant int64) (pods []string, others int) {
 	for _, p := range s.noProxy[service] {
-		if ended, known := s.ends[p]; !known || ended >= sentAt(r) {
+		if s.stood(p, instant) {
 			pods = append(pods, p)
 		}
 	}
-	return pods
+	for _, p := range s.where.pods[service] {
+		if !s.bare(p) && s.stood(p, instant) {
+			others++
+		}
+	}
+	return pods, others
+}
+
+// bare tells whether a pod is known to have no proxy.
+func (s *surroundings) bare(pod string) bool {
+	meshed, known := s.meshed[pod]
+	return known && !meshed
+}
+
+// stood tells whether a pod had come and was not gone yet, as far as is known.
+func (s *surroundings) stood(pod string, instant int64) bool {
+	began, begins := s.starts[pod]
+	ended, ends := s.ends[pod]
+	return (!begins || began <= instant) && (!ends || ended >= instant)
+}
+
+// enforcedAt is when the policy in force came, -1 before any.
+func (s *surroundings) enforcedAt(r *results.Request) int64 {
+	if step, found := s.lastStep("enforce", r.Done); found {
+		return step.from
+	}
+	return -1
 }
 
 // podsInTrouble counts the pods of a service that something happened to while a

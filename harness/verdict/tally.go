@@ -25,6 +25,9 @@ type tally struct {
 
 	chosen [][]*selection // by budget, where it is not about whole phases
 	onHops bool           // some budget needs the ways
+	// lastPhase is of the request before, inPhase what its phase's may belong to.
+	lastPhase string
+	inPhase   []*selection
 }
 
 type phaseTally struct {
@@ -169,9 +172,23 @@ func (t *tally) addToChosen(r *results.Request, told []hops.Hop, late bool) {
 	if t.onHops {
 		way = journeyOf(r, told)
 	}
+	if r.Phase != t.lastPhase || t.inPhase == nil {
+		t.enter(r.Phase)
+	}
+	for _, s := range t.inPhase {
+		s.add(r, &way, late)
+	}
+}
+
+// enter finds the selections that a phase's requests may belong to. Neighbours
+// are mostly of the same.
+func (t *tally) enter(phase string) {
+	t.lastPhase, t.inPhase = phase, []*selection{}
 	for _, selections := range t.chosen {
 		for _, s := range selections {
-			s.add(r, &way, late)
+			if s.phase == "" || s.phase == phase {
+				t.inPhase = append(t.inPhase, s)
+			}
 		}
 	}
 }
@@ -212,7 +229,10 @@ func (t *tally) routeFigures() []results.RouteFigures {
 
 // quote says in a line what happened to one failed request.
 func quote(r *results.Request) string {
-	text := fmt.Sprintf("request %d at %s: %s, %s", r.Seq, at(r.Scheduled), r.Route, r.Class)
+	text := fmt.Sprintf("request %d at %s: %s", r.Seq, at(r.Scheduled), r.Route)
+	if r.Class != "" {
+		text += ", " + r.Class
+	}
 	if r.Agent != "" {
 		text += ", agent " + r.Agent
 	}

@@ -67,7 +67,7 @@ func TestALargerFolderCutAnywhereIsInconclusive(t *testing.T) {
 		path := filepath.Join(f.Path, name)
 		raw, err := os.ReadFile(path)
 		require.NoError(t, err)
-		for range 12 {
+		for range runsOf(12) {
 			size := draw.IntN(len(raw))
 			require.NoError(t, os.Truncate(path, int64(size)))
 			require.Equal(t, results.Inconclusive, judgeCut(t, f.Path, name, size).Verdict, "%s cut at %d", name, size)

@@ -188,9 +188,18 @@ func FuzzEvaluate(f *testing.F) {
 }
 
 func BenchmarkEvaluate(b *testing.B) {
-	for name, careless := range map[string]bool{"careful": false, "careless": true} {
+	for name, with := range map[string]synthetic.Options{
+		"careful":  {},
+		"careless": {Careless: true},
+		"hops": {Ways: true, Budgets: []string{
+			"failed calls = 0 of service payment-gateway", "call latency p99 < 500ms of caller product-catalog in soak",
+			"failed requests = 0 shown to 99% of service customer-profile and version v1", "end-to-end p95 < 500ms of route order",
+			"recovery within 60s after begin of step restart-vault",
+		}},
+	} {
 		b.Run(name, func(b *testing.B) {
-			f, err := synthetic.Write(b.TempDir(), synthetic.Options{Careless: careless, PerPhase: 12000, Seed: 1})
+			with.PerPhase, with.Seed = 12000, 1
+			f, err := synthetic.Write(b.TempDir(), with)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -57,13 +57,18 @@ func failedHop(all []hops.Hop) (way, bool) {
 	}
 	h := all[worst]
 	w := way{caller: h.Caller, callee: h.Service, calleePod: h.Pod, calleeNode: h.Node}
-	for _, c := range slices.Backward(all[:worst]) {
-		if c.Depth == h.Depth-1 {
-			w.callerPod = c.Pod
-			break
+	w.callerPod = callerOf(all, worst).Pod
+	return w, true
+}
+
+// callerOf returns the hop that called hop i, the zero hop of the first.
+func callerOf(all []hops.Hop, i int) (caller hops.Hop) {
+	for _, c := range slices.Backward(all[:i]) {
+		if c.Depth == all[i].Depth-1 {
+			return c
 		}
 	}
-	return w, true
+	return caller
 }
 
 func (w way) words() string {

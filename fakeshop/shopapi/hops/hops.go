@@ -61,7 +61,8 @@ var ErrMalformed = errors.New("not a line of hops")
 // Parse reads the line that service answered with. Every caller stands before
 // those it called.
 func Parse(service, line string) ([]Hop, error) {
-	way := make([]Hop, 0, 8)
+	// Each call comes after a "(" or a ",".
+	way := make([]Hop, 0, min(1+strings.Count(line, "(")+strings.Count(line, ","), MaxHops))
 	if !scan(line, Hop{Service: service}, &way) {
 		return nil, ErrMalformed
 	}

@@ -34,6 +34,8 @@ func (t *troubles) begin(kind string, at int64) {
 		t.lose(p.node, at)
 	case Database:
 		t.database(p, at)
+	case Version:
+		t.bring(service, at)
 	case Saturation:
 		t.saturate(service, at)
 	case Sender:
@@ -101,6 +103,9 @@ func (t *troubles) enforce(kind string, p *pod, at int64) {
 		t.podEvent(fixed, p, results.StateTerminating)
 		t.podEvent(fixed+int64(5*time.Second), p, results.StateGone)
 	}
+	t.told(at, end, func(c call) bool {
+		return c.caller != nil && c.caller.service == p.service && c.callee.service != shopchart.Database
+	})
 	t.harms = append(t.harms, harm{
 		trouble: kind, service: p.service, from: at, to: end, hits: hits,
 		fails: func(r *results.Request, c call) {

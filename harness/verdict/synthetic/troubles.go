@@ -23,12 +23,13 @@ const (
 	Node        = "node"
 	Saturation  = "saturation"
 	Sender      = "sender"
+	Version     = "version"
 	Unknown     = "unknown" // nothing that a record could show
 )
 
 // Kinds are all troubles that a record shows.
 func Kinds() []string {
-	return []string{Drain, Restart, NotReady, NoProxy, Policy, Certificate, Database, Node, Saturation, Sender}
+	return []string{Drain, Restart, NotReady, NoProxy, Policy, Certificate, Database, Node, Saturation, Sender, Version}
 }
 
 // Failure is one failed request and what really failed it.
@@ -60,6 +61,7 @@ type TroubledRun struct {
 	Events   []results.Event
 	Probes   []results.Probe
 	Failures []Failure
+	Served   []results.Request // those whose ways could tell who else was served
 	Requests int
 }
 
@@ -68,6 +70,7 @@ type pod struct {
 	name, service, node string
 	begins, ends        int64 // as an endpoint that callers use
 	meshed              bool
+	version             string // "" is v1
 }
 
 // harm is what one trouble does: it fails requests that break accepts.
@@ -86,12 +89,17 @@ type call struct {
 
 type troubles struct {
 	TroubleOptions
-	random *rand.Rand
-	run    TroubledRun
-	nodes  []string
-	pods   map[string][]*pod
-	harms  []harm
-	made   int
+	random    *rand.Rand
+	run       TroubledRun
+	nodes     []string
+	pods      map[string][]*pod
+	harms     []harm
+	made      int
+	calls     map[string][]string // callees by caller
+	endpoints []*pod              // of one call, kept for the next one's
+
+	spells []spell
+	canary map[string]int64 // until when a service had its last one
 }
 
 // Trouble makes a troubled run.
@@ -115,12 +123,15 @@ func Trouble(o TroubleOptions) TroubledRun {
 		o.Strange = 0.0002
 	}
 	t := &troubles{
-		TroubleOptions: o, random: rand.New(rand.NewPCG(o.Seed, 0x74726f75)), pods: map[string][]*pod{},
+		TroubleOptions: o, random: rand.New(rand.NewPCG(o.Seed, 0x74726f75)), pods: map[string][]*pod{}, canary: map[string]int64{}, calls: map[string][]string{},
 		nodes: []string{"worker", "worker2", "worker3", "worker4"},
 	}
 	t.run.Run = results.Run{
 		ID: "troubled", Scenario: "troubled", Phases: []results.PhasePlan{{Name: "soak", Judged: true}},
 		Shop: results.Shop{Drain: o.Drain, DrainSeconds: 5, ProxyWaitSeconds: 10, TerminationGracePeriodSeconds: 30},
+	}
+	for _, e := range shopchart.Edges() {
+		t.calls[e.Caller] = append(t.calls[e.Caller], e.Callee)
 	}
 	for _, service := range append(shopchart.Services(), shopchart.Database) {
 		for i := range 3 {
@@ -246,15 +257,17 @@ func (t *troubles) send() {
 			Seq: uint64(t.run.Requests), Scheduled: at, Sent: at + int64(t.random.ExpFloat64()*2e5), Phase: "soak", Route: route.Name, Proto: route.Proto,
 			Outcome: results.Failed,
 		}
-		if f, failed := t.fate(r, route); failed {
+		calls := t.walk(route.Service, r.Sent)
+		if f, failed := t.fate(r, calls); failed {
 			t.run.Failures = append(t.run.Failures, f)
+		} else {
+			t.serve(r, calls)
 		}
 	}
 }
 
 // fate sends a request through the shop and returns its failure, if it fails.
-func (t *troubles) fate(r results.Request, route scenarios.Route) (Failure, bool) {
-	calls := t.walk(route.Service, r.Sent)
+func (t *troubles) fate(r results.Request, calls []call) (Failure, bool) {
 	for _, c := range calls {
 		for _, h := range t.harms {
 			if c.sent < h.from || c.sent >= h.to || !h.hits(c) {
@@ -262,7 +275,11 @@ func (t *troubles) fate(r results.Request, route scenarios.Route) (Failure, bool
 			}
 			r.Done = c.sent + t.between(time.Millisecond, 40*time.Millisecond)
 			h.fails(&r, c)
-			t.tell(&r, c)
+			if h.trouble == Version {
+				t.tellAnswered(&r, c)
+			} else {
+				t.tell(&r, c)
+			}
 			return Failure{Request: r, Trouble: h.trouble, Service: h.service, Pod: h.pod}, true
 		}
 	}
@@ -292,12 +309,12 @@ func (t *troubles) walk(edge string, sent int64) []call {
 	for range 2 {
 		var next []call
 		for _, c := range from {
-			for _, e := range shopchart.Edges() {
-				if e.Caller != c.callee.service || t.random.Float64() < 0.4 {
+			for _, callee := range t.calls[c.callee.service] {
+				if t.random.Float64() < 0.4 {
 					continue
 				}
 				at := c.sent + t.between(100*time.Microsecond, 2*time.Millisecond)
-				if to := t.serving(e.Callee, at); to != nil {
+				if to := t.serving(callee, at); to != nil {
 					next = append(next, call{caller: c.callee, callee: to, sent: at})
 				}
 			}
@@ -310,14 +327,14 @@ func (t *troubles) walk(edge string, sent int64) []call {
 
 // serving draws one of the pods that callers take for an endpoint.
 func (t *troubles) serving(service string, at int64) *pod {
-	var all []*pod
+	t.endpoints = t.endpoints[:0]
 	for _, p := range t.pods[service] {
 		if p.begins <= at && at < p.ends {
-			all = append(all, p)
+			t.endpoints = append(t.endpoints, p)
 		}
 	}
-	if len(all) == 0 {
+	if len(t.endpoints) == 0 {
 		return nil
 	}
-	return all[t.random.IntN(len(all))]
+	return t.endpoints[t.random.IntN(len(t.endpoints))]
 }

@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -121,19 +123,22 @@ func judgeRun(ctx context.Context, o options, k kind, folder *results.Folder, f 
 	judge := exec.CommandContext(ctx, o.meshsim, "report", folder.Path)
 	judge.Stderr = os.Stderr
 	begun := time.Now()
-	err := judge.Run()
+	if err := judge.Start(); err != nil {
+		return fmt.Errorf("judge the run: %w", err)
+	}
+	memory := watchPeak(judge.Process.Pid)
+	err := judge.Wait()
 	f.Seconds = time.Since(begun).Seconds()
+	f.PeakBytes = memory.end()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
 		return fmt.Errorf("judge the run: %w", err)
 	}
 	if code := judge.ProcessState.ExitCode(); code != k.ending {
 		return fmt.Errorf("the verdict's exit code is %d, not %d", code, k.ending)
 	}
-	usage, ok := judge.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return errors.New("this system does not tell what a process used")
+	if f.PeakBytes == 0 {
+		return errors.New("this system does not tell the memory of a process")
 	}
-	f.PeakBytes = usage.Maxrss << 10
 	f.CPUSeconds = (judge.ProcessState.UserTime() + judge.ProcessState.SystemTime()).Seconds()
 	v, err := folder.ReadVerdict()
 	if err != nil {
@@ -144,4 +149,38 @@ func judgeRun(ctx context.Context, o options, k kind, folder *results.Folder, f 
 		return fmt.Errorf("only %d requests were judged", f.Requests)
 	}
 	return nil
+}
+
+// peak follows the most memory that a process ever had resident, 0 while it is
+// not told. What a parent is told of a child that has ended counts the parent's
+// own memory, from before the exec.
+type peak struct {
+	bytes      atomic.Int64
+	stop, done chan struct{}
+}
+
+func watchPeak(pid int) *peak {
+	p := &peak{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			if m, err := sheet.MemoryOf(strconv.Itoa(pid)); err == nil {
+				p.bytes.Store(max(p.bytes.Load(), m.Peak))
+			}
+			select {
+			case <-p.stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return p
+}
+
+func (p *peak) end() int64 {
+	close(p.stop)
+	<-p.done
+	return p.bytes.Load()
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -24,4 +26,17 @@ func TestGoalsAreMetOnlyByAWholeRunInTimeAndMemory(t *testing.T) {
 	require.Contains(t, out.String(), "missed  slow: at most 300 MiB resident: 301 MiB")
 	require.Contains(t, out.String(), "missed  small: at most 30 s: 1.0 s, of too few requests")
 	require.Contains(t, out.String(), "met     good: at most 30 s: 30.0 s")
+}
+
+func TestThePeakOfAProcessIsItsOwn(t *testing.T) {
+	ballast := bytes.Repeat([]byte{1}, 64<<20) // of the parent
+	child := exec.Command("cat")
+	in, err := child.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	memory := watchPeak(child.Process.Pid)
+	require.Eventually(t, func() bool { return memory.bytes.Load() > 0 }, time.Minute, time.Millisecond)
+	require.NoError(t, in.Close())
+	require.NoError(t, child.Wait())
+	require.Less(t, memory.end(), int64(len(ballast)))
 }
