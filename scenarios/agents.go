@@ -69,14 +69,20 @@ func DirectRoutes() []Route {
 	}
 }
 
+// routes are those of the mix and of DirectRoutes, by name: senders look one up
+// for each request.
+var routes = func() map[string]Route {
+	all := map[string]Route{}
+	for _, r := range append(Routes(), DirectRoutes()...) {
+		all[r.Name] = r
+	}
+	return all
+}()
+
 // FindRoute returns a route of the mix or of DirectRoutes.
 func FindRoute(name string) (Route, bool) {
-	for _, r := range append(Routes(), DirectRoutes()...) {
-		if r.Name == name {
-			return r, true
-		}
-	}
-	return Route{}, false
+	r, ok := routes[name]
+	return r, ok
 }
 
 func (r *reader) readAgents(n *yaml.Node, t *Traffic) {
