@@ -27,30 +27,56 @@ func (i *Inbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no destination", http.StatusInternalServerError)
 		return
 	}
-	d := i.rules(c).Request(c.who, r)
-	peer := c.peer()
-	peer.Srv, peer.Authz = d.Server, d.Authz
-	flow := metrics.Flow{Peer: peer, Authority: i.Metrics.Authority(r.Host), Route: d.Route}
-	fail := func(e *relay.Error) {
-		i.Metrics.Error(metrics.Inbound, e.Kind).Inc()
-		i.Log.Info("request failed", "port", c.dst.Port(), "client", c.who.Addr, "identity", c.who.Identity, "kind", e.Kind, "error", e.Err)
+	x := &route{i: i, c: c, r: r}
+	if x.admit(w) {
+		x := relay.Relay{W: w, R: r, Route: x, Fail: x.fail, ClientID: c.who.Identity}
+		x.Run()
 	}
+}
+
+// admit says whether the request goes on; it is answered otherwise. What deciding
+// takes of the stack is free again before the request goes on, or the stack would
+// have to grow once more.
+func (x *route) admit(w http.ResponseWriter) bool {
 	start := time.Now()
-	if e := i.judge(d, peer); e != nil {
-		fail(e)
-		i.answered(flow, relay.Write(w, r, e, false), start)
-		return
+	x.decide()
+	x.label()
+	d := &x.decision
+	if e := x.i.judge(d, &x.flow.Peer); e != nil {
+		x.fail(e)
+		x.answered(relay.Write(w, x.r, e, false), start)
+		return false
 	}
-	if end, redirected := relay.Redirect(w, r, d.Filters, d.Matched); redirected {
-		i.answered(flow, end, start)
-		return
+	if end, redirected := relay.Redirect(w, x.r, d.Filters, d.Matched); redirected {
+		x.answered(end, start)
+		return false
 	}
-	d.Filters.Request(r.Header)
-	relay.Relay{W: w, R: r, Route: &route{i: i, c: c, r: r, flow: flow}, Fail: fail, ClientID: c.who.Identity}.Run()
+	d.Filters.Request(x.r.Header)
+	return true
+}
+
+func (x *route) decide() { x.decision = x.i.rules(x.c).Request(x.c.who, x.r) }
+
+// label says by what the request is counted.
+func (x *route) label() {
+	x.flow = metrics.Flow{Peer: x.c.peer(), Authority: x.i.Metrics.Authority(x.r.Host), Route: x.decision.Route}
+	x.flow.Srv, x.flow.Authz = x.decision.Server, x.decision.Authz
+}
+
+func (x *route) fail(e *relay.Error) {
+	x.i.Metrics.Error(metrics.Inbound, e.Kind).Inc()
+	x.i.Log.Info("request failed", "port", x.c.dst.Port(), "client", x.c.who.Addr, "identity", x.c.who.Identity, "kind", e.Kind, "error", e.Err)
+}
+
+// answered counts a request that the application never saw.
+func (x *route) answered(end metrics.Response, start time.Time) {
+	h := x.Flow()
+	h.Request()
+	h.Response(end, time.Since(start))
 }
 
 // judge counts a decision, and is the answer to a request that is not let in.
-func (i *Inbound) judge(d policy.Decision, peer metrics.Peer) *relay.Error {
+func (i *Inbound) judge(d *policy.Decision, peer *metrics.Peer) *relay.Error {
 	switch {
 	case d.NoRoute:
 		i.Metrics.Authz("inbound_http_route_not_found_total", peer, policy.Ref{}).Inc()
@@ -62,13 +88,6 @@ func (i *Inbound) judge(d policy.Decision, peer metrics.Peer) *relay.Error {
 		i.Metrics.Authz("inbound_http_authz_allow_total", peer, d.Route).Inc()
 		return nil
 	}
-}
-
-// answered counts a request that the application never saw.
-func (i *Inbound) answered(flow metrics.Flow, end metrics.Response, start time.Time) {
-	h := i.Metrics.HTTP(flow)
-	h.Request()
-	h.Response(end, time.Since(start))
 }
 
 // overload answers what is over the limit of requests.
@@ -83,9 +102,11 @@ type route struct {
 	i     *Inbound
 	c     *client
 	r     *http.Request
-	flow  metrics.Flow
 	tries int
 	last  error
+
+	decision policy.Decision
+	flow     metrics.Flow
 }
 
 const maxTries = 3
@@ -110,7 +131,7 @@ func (x *route) Acquire(ctx context.Context) (*upstream.Conn, error) {
 }
 
 // Flow implements relay.Leg.
-func (x *route) Flow() *metrics.HTTP { return x.i.Metrics.HTTP(x.flow) }
+func (x *route) Flow() *metrics.HTTP { return x.i.Metrics.HTTP(&x.flow) }
 
 // Done implements relay.Leg.
 func (x *route) Done(_ time.Duration, err error) { x.last = err }

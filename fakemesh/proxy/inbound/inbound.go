@@ -218,13 +218,13 @@ func (i *Inbound) forward(ctx context.Context, conn net.Conn, c *client) {
 	peer.Srv, peer.Authz = d.Server, d.Authz
 	if !d.Allowed {
 		if i.sessions.end(s) {
-			i.Metrics.Authz("inbound_tcp_authz_deny_total", peer, policy.Ref{}).Inc()
+			i.Metrics.Authz("inbound_tcp_authz_deny_total", &peer, policy.Ref{}).Inc()
 		}
 		i.Log.Info("connection denied", "client", c.who.Addr, "identity", c.who.Identity, "port", c.dst.Port(), "server", d.Server.Name)
 		conn.Close()
 		return
 	}
-	i.Metrics.Authz("inbound_tcp_authz_allow_total", peer, policy.Ref{}).Inc()
+	i.Metrics.Authz("inbound_tcp_authz_allow_total", &peer, policy.Ref{}).Inc()
 	up, err := i.dial(ctx, c.dst)
 	if err != nil {
 		i.Log.Info("no connection to the application", "port", c.dst.Port(), "error", err)

@@ -22,7 +22,7 @@ func (i *Inbound) SetPolicy(p *policy.Inbound) {
 		}
 		peer := s.client.peer()
 		peer.Srv = d.Server
-		i.Metrics.Authz("inbound_tcp_authz_terminate_total", peer, policy.Ref{}).Inc()
+		i.Metrics.Authz("inbound_tcp_authz_terminate_total", &peer, policy.Ref{}).Inc()
 		i.Log.Info("connection terminated, as the policy has changed", "client", s.client.who.Addr,
 			"identity", s.client.who.Identity, "port", s.client.dst.Port(), "server", d.Server.Name)
 		// Saying goodbye by TLS may take a while where nobody reads.
@@ -87,7 +87,7 @@ func (i *Inbound) Guard(addr netip.AddrPort, next http.Handler) http.Handler {
 		d := i.rules(c).Request(c.who, r)
 		peer := c.peer()
 		peer.Srv, peer.Authz = d.Server, d.Authz
-		if e := i.judge(d, peer); e != nil {
+		if e := i.judge(&d, &peer); e != nil {
 			i.Metrics.Error(metrics.Inbound, e.Kind).Inc()
 			relay.Write(w, r, e, false)
 			return

@@ -256,8 +256,8 @@ func (r *Registry) seconds() int64 { return r.info.now().Unix() }
 
 // HTTP is the counter of a flow. It is asked anew for each request, so that a
 // flow which was idle for long comes back.
-func (r *Registry) HTTP(f Flow) *HTTP {
-	return r.http.get(&f, otherFlow, r.seconds())
+func (r *Registry) HTTP(f *Flow) *HTTP {
+	return r.http.get(f, otherFlow, r.seconds())
 }
 
 // Control is the counter of calls to a service of the control plane.
@@ -308,8 +308,8 @@ func (t *TCP) Close(errno string) {
 
 // Authz is a counter of policy decisions; name is one of the contract, such as
 // inbound_http_authz_deny_total.
-func (r *Registry) Authz(name string, p Peer, route policy.Ref) *Count {
-	return r.authz.get(&authzKey{name, p, route}, otherDecision, r.seconds())
+func (r *Registry) Authz(name string, p *Peer, route policy.Ref) *Count {
+	return r.authz.get(&authzKey{name, *p, route}, otherDecision, r.seconds())
 }
 
 // Error is the counter of requests that ended with an error of one kind that

@@ -39,7 +39,7 @@ func inboundPeer() Peer {
 
 func TestInboundSeriesHaveTheLabelsOfTheContract(t *testing.T) {
 	r := New(Info{Version: "v", Started: time.Unix(5, 0)})
-	h := r.HTTP(Flow{Peer: inboundPeer(), Authority: "shop", Route: policy.Ref{Kind: "default", Name: "probe"}})
+	h := r.HTTP(&Flow{Peer: inboundPeer(), Authority: "shop", Route: policy.Ref{Kind: "default", Name: "probe"}})
 	h.Request()
 	h.Response(Response{Status: 200, GRPCStatus: "14"}, 3*time.Millisecond)
 	labels := "direction=inbound,target_addr=10.1.0.1:9090,target_ip=10.1.0.1,target_port=9090,tls=true,client_id=web," +
@@ -54,7 +54,7 @@ func TestInboundSeriesHaveTheLabelsOfTheContract(t *testing.T) {
 
 func TestOutboundSeriesNameWhereTheTrafficGoes(t *testing.T) {
 	r := New(Info{})
-	h := r.HTTP(Flow{Peer: Peer{
+	h := r.HTTP(&Flow{Peer: Peer{
 		Direction: Outbound, TargetIP: "10.1.0.2", TargetPort: 80, TLS: TLSNoIdentity, NoTLSReason: ReasonNotProvided,
 		Dst: Dst{Namespace: "prod-app", Service: "web", Pod: "web-1", ServiceAccount: "sa", OwnerKind: "deployment", OwnerName: "web"},
 	}})
@@ -95,7 +95,7 @@ func TestLatencyGoesIntoTheBucketsOfLinkerd(t *testing.T) {
 func TestIdleSeriesAreDroppedAndOpenConnectionsAreNot(t *testing.T) {
 	now := time.Unix(10000, 0)
 	r := New(Info{now: func() time.Time { return now }})
-	r.HTTP(Flow{Peer: inboundPeer()}).Request()
+	r.HTTP(&Flow{Peer: inboundPeer()}).Request()
 	open, ended := r.TCP(inboundPeer(), "src"), r.TCP(inboundPeer(), "dst")
 	open.Open()
 	ended.Open()
@@ -114,7 +114,7 @@ func TestWhatClientsMakeUpCannotFillTheMemory(t *testing.T) {
 	for i := range 3 * maxSeries {
 		p := inboundPeer()
 		p.TargetPort = uint16(i)
-		r.HTTP(Flow{Peer: p, Authority: r.Authority(fmt.Sprint(i))}).Request()
+		r.HTTP(&Flow{Peer: p, Authority: r.Authority(fmt.Sprint(i))}).Request()
 	}
 	require.LessOrEqual(t, len(r.http.m), maxSeries+1)
 	require.LessOrEqual(t, len(r.authorities), maxAuthorities+1)
@@ -177,7 +177,7 @@ func BenchmarkCountARequest(b *testing.B) {
 	f := Flow{Peer: inboundPeer(), Authority: "shop"}
 	b.ReportAllocs()
 	for b.Loop() {
-		h := r.HTTP(f)
+		h := r.HTTP(&f)
 		h.Request()
 		h.Response(Response{Status: 200}, time.Millisecond)
 	}

@@ -217,10 +217,22 @@ func (o *Outbound) forward(ctx context.Context, c *conn, t *target) {
 
 // serveHTTP carries one request.
 func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	x, done := o.admit(w, r)
+	defer done()
+	if x != nil {
+		x.Run()
+	}
+}
+
+// admit finds the way of a request, nil when it is answered already; done is to be
+// called when it has ended. What deciding takes of the stack is free again before
+// the request goes on, or the stack would have to grow once more.
+func (o *Outbound) admit(w http.ResponseWriter, r *http.Request) (x *relay.Relay, done func()) {
+	done = func() {}
 	t, ok := serve.Meta(r.Context()).(*target)
 	if !ok {
 		http.Error(w, "no destination", http.StatusInternalServerError)
-		return
+		return nil, done
 	}
 	fail := func(e *relay.Error) {
 		o.Metrics.Error(metrics.Outbound, e.Kind).Inc()
@@ -233,25 +245,28 @@ func (o *Outbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	switch named, err := o.overridden(r); {
 	case err != nil:
 		refuse(&relay.Error{Status: http.StatusBadGateway, Kind: "unexpected", Err: err})
-		return
+		return nil, done
 	case named != nil:
-		defer named.release()
+		done = named.release
 		t = named
 	}
 	deadline := time.Now().Add(FailFast)
-	to, done, e := o.choose(t, w, r, deadline)
+	to, cancel, e := o.choose(t, w, r, deadline)
 	if e != nil {
 		refuse(e)
-		return
+		return nil, done
 	}
-	defer done()
+	if cancel != nil {
+		release := done
+		done = func() { cancel(); release() }
+	}
 	if to.t == nil {
-		return // it is answered
+		return nil, done // it is answered
 	}
-	relay.Relay{
+	return &relay.Relay{
 		W: to.w, R: to.r, Fail: fail,
 		Route: &route{t: to.t, r: to.r, o: o, deadline: deadline, isHTTP2: r.ProtoMajor == 2},
-	}.Run()
+	}, done
 }
 
 // overload answers what is over the limit of requests.
@@ -318,7 +333,7 @@ func (l *leg) Acquire(ctx context.Context) (*upstream.Conn, error) {
 
 // Flow implements relay.Leg.
 func (l *leg) Flow() *metrics.HTTP {
-	return l.o.Metrics.HTTP(metrics.Flow{Peer: l.m.Endpoint.peer, Authority: l.o.Metrics.Authority(l.r.Host)})
+	return l.o.Metrics.HTTP(&metrics.Flow{Peer: l.m.Endpoint.peer, Authority: l.o.Metrics.Authority(l.r.Host)})
 }
 
 // Done implements relay.Leg.

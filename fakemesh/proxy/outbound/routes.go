@@ -100,9 +100,10 @@ var (
 	errNoBackend = errors.New("no backend of the route has a weight")
 )
 
-// choose finds the way of a request; done is to be called when it has ended.
+// choose finds the way of a request; done, unless nil, is to be called when it
+// has ended.
 func (o *Outbound) choose(t *target, w http.ResponseWriter, r *http.Request, deadline time.Time) (to chosen, done func(), e *relay.Error) {
-	to, done = chosen{t, w, r}, func() {}
+	to = chosen{t, w, r}
 	if o.WatchRoutes == nil || t.wait(r.Context(), time.Until(deadline)).GetKind() != meshapi.Destinations_SERVICE {
 		return to, done, nil
 	}

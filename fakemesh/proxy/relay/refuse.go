@@ -32,7 +32,7 @@ func IsGRPC(h http.Header) bool {
 }
 
 // refuse answers a request that no server answered.
-func (x Relay) refuse(flow *metrics.HTTP, err error, took time.Duration) {
+func (x *Relay) refuse(flow *metrics.HTTP, err error, took time.Duration) {
 	if x.R.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		// Nobody is there to read an answer.
 		panic(http.ErrAbortHandler)

@@ -67,7 +67,7 @@ const clientIDHeader = "L5d-Client-Id"
 
 // Run does it. It panics with http.ErrAbortHandler when the response broke off
 // after its head was sent, as net/http wants it.
-func (x Relay) Run() {
+func (x *Relay) Run() {
 	start := time.Now()
 	if x.R.ProtoMajor == 1 {
 		// Bodies may go both ways at once.
@@ -98,7 +98,7 @@ func (x Relay) Run() {
 
 // send tries one server after another until one has taken the request. The flow
 // is the last one's that it was sent to, if it was sent at all.
-func (x Relay) send(body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
+func (x *Relay) send(body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
 	ctx := x.R.Context()
 	var last error
 	for {
@@ -121,7 +121,7 @@ func (x Relay) send(body *replayBody, upgrade string) (*http.Response, *metrics.
 	}
 }
 
-func (x Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
+func (x *Relay) try(ctx context.Context, leg Leg, body *replayBody, upgrade string) (*http.Response, *metrics.HTTP, error) {
 	begin := time.Now()
 	conn, err := leg.Acquire(ctx)
 	if err != nil {
@@ -224,30 +224,35 @@ func headerHas(lines []string, token string) bool {
 }
 
 // answer passes a response on.
-func (x Relay) answer(res *http.Response, flow *metrics.HTTP, start time.Time) {
+func (x *Relay) answer(res *http.Response, flow *metrics.HTTP, start time.Time) {
 	defer res.Body.Close()
-	announced := slices.Collect(keys(res.Trailer))
-	x.head(res, announced)
-	var err error
-	var first time.Time // when the first piece of the body was there
-	// A length of 0 means that the head was the end as well, and it must be in
-	// one frame again: gRPC knows by it that there are only trailers.
-	if res.ContentLength != 0 {
-		if err = http.NewResponseController(x.W).Flush(); err != nil {
-			err = fmt.Errorf("%w: %w", errClient, err)
-		} else {
-			first, err = copyBody(x.W, res.Body)
-		}
-	}
+	announced := x.head(res)
+	first, err := x.body(res)
 	if first.IsZero() {
 		first = time.Now()
 	}
-	end := metrics.Response{Status: res.StatusCode}
-	isGRPC := IsGRPC(res.Header)
 	if err != nil {
-		x.brokeOff(err, flow, end, isGRPC, first.Sub(start))
+		x.brokeOff(err, res, flow, first.Sub(start))
 		return
 	}
+	x.trailer(res, announced)
+	whole(res, flow, first.Sub(start))
+}
+
+// body passes on what follows the head, and tells when the first of it was there.
+func (x *Relay) body(res *http.Response) (first time.Time, err error) {
+	// A length of 0 means that the head was the end as well, and it must be in
+	// one frame again: gRPC knows by it that there are only trailers.
+	if res.ContentLength == 0 {
+		return first, nil
+	}
+	if err := http.NewResponseController(x.W).Flush(); err != nil {
+		return first, fmt.Errorf("%w: %w", errClient, err)
+	}
+	return copyBody(x.W, res.Body)
+}
+
+func (x *Relay) trailer(res *http.Response, announced []string) {
 	h := x.W.Header()
 	for name, values := range res.Trailer {
 		if !slices.Contains(announced, name) {
@@ -255,10 +260,15 @@ func (x Relay) answer(res *http.Response, flow *metrics.HTTP, start time.Time) {
 		}
 		h[name] = values
 	}
-	if isGRPC {
+}
+
+// whole counts a response that did not break off.
+func whole(res *http.Response, flow *metrics.HTTP, took time.Duration) {
+	end := metrics.Response{Status: res.StatusCode}
+	if IsGRPC(res.Header) {
 		end.GRPCStatus = grpcStatus(res)
 	}
-	count(flow, end, first.Sub(start))
+	count(flow, end, took)
 }
 
 func grpcStatus(res *http.Response) string {
@@ -279,7 +289,9 @@ func bounded(s string) string {
 	return "2"
 }
 
-func (x Relay) head(res *http.Response, announced []string) {
+// head passes the head on, and tells which trailers it announced.
+func (x *Relay) head(res *http.Response) (announced []string) {
+	announced = slices.Collect(keys(res.Trailer))
 	stripResponse(res.Header)
 	h := x.W.Header()
 	for name, values := range res.Header {
@@ -297,6 +309,7 @@ func (x Relay) head(res *http.Response, announced []string) {
 		h["Trailer"] = []string{strings.Join(announced, ", ")}
 	}
 	x.W.WriteHeader(res.StatusCode)
+	return announced
 }
 
 func stripResponse(h http.Header) {
@@ -358,7 +371,9 @@ func copyBody(w http.ResponseWriter, body io.Reader) (first time.Time, err error
 }
 
 // brokeOff ends a response whose head is sent already.
-func (x Relay) brokeOff(err error, flow *metrics.HTTP, end metrics.Response, isGRPC bool, took time.Duration) {
+func (x *Relay) brokeOff(err error, res *http.Response, flow *metrics.HTTP, took time.Duration) {
+	end := metrics.Response{Status: res.StatusCode}
+	isGRPC := IsGRPC(res.Header)
 	gone := errors.Is(err, errClient) || errors.Is(x.R.Context().Err(), context.Canceled)
 	if gone {
 		if isGRPC {

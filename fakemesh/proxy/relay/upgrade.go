@@ -10,7 +10,7 @@ import (
 )
 
 // switchProtocols answers 101 and then carries bytes both ways until one side ends.
-func (x Relay) switchProtocols(res *http.Response, flow *metrics.HTTP, start time.Time) {
+func (x *Relay) switchProtocols(res *http.Response, flow *metrics.HTTP, start time.Time) {
 	server, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
 		res.Body.Close()

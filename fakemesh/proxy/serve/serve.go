@@ -29,10 +29,9 @@ const (
 	connWindow    = 256 << 10 // what a client can make the proxy keep for a server that does not read
 	// maxFrame is HTTP/2's own default. A Go client sets as much aside for each
 	// request that it sends a body with; net/http would invite it to 512 KiB.
-	maxFrame     = 16 << 10
-	pingAfter    = 30 * time.Second
-	pingTimeout  = 15 * time.Second
-	writeTimeout = 5 * time.Minute // without a single byte
+	maxFrame    = 16 << 10
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
 )
 
 // Options of a Server.
@@ -157,7 +156,6 @@ func (s *Server) generation() *generation {
 			MaxReceiveBufferPerConnection: connWindow,
 			SendPingTimeout:               pingAfter,
 			PingTimeout:                   pingTimeout,
-			WriteByteTimeout:              writeTimeout,
 		},
 	}
 	g.server.Protocols.SetHTTP1(true)
