@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,18 @@ Anonymous:          1024 kB
 7f0000000000-7f0000100000 r-xp 00000000 fe:00 2000 /lib/libc.so.6
 Anonymous:             0 kB
 `
+
+func TestStackIsInUseWhileSomethingIsDoneBelow(t *testing.T) {
+	inUse := func() (bytes uint64) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.StackInuse
+	}
+	before := inUse()
+	done := make(chan uint64)
+	go below(depth, func() { done <- inUse() })
+	require.Greater(t, <-done, before+depth<<10)
+}
 
 func TestOnlyWhatIsAsInTheFileIsGivenBack(t *testing.T) {
 	require.Equal(t, []span{{0x400000, 0x1019000}, {0x2000000, 0x2001000}}, clean(smaps, "/fakemesh"))
