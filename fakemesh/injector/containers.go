@@ -10,6 +10,7 @@ import (
 
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/meshid"
+	"meshsim.dev/meshsim/fakemesh/proxy/process"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -169,6 +170,7 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 		{Name: contract.EnvInboundConnTimeout, Value: s.inboundConnect},
 		{Name: contract.EnvOutboundConnTimeout, Value: s.outboundConnect},
 	}
+	env = append(env, corev1.EnvVar{Name: "GODEBUG", Value: process.GoDebug})
 	if s.ingress {
 		env = append(env, corev1.EnvVar{Name: contract.EnvIngress, Value: "true"})
 	}

@@ -3,12 +3,25 @@ package process
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+func TestStackIsInUseWhileSomethingIsDoneBelow(t *testing.T) {
+	inUse := func() (bytes uint64) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.StackInuse
+	}
+	before := inUse()
+	done := make(chan uint64)
+	go below(depth, func() { done <- inUse() })
+	require.Greater(t, <-done, before+depth<<10)
+}
 
 func TestPagesAreGivenBackAgainWithGrowingPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

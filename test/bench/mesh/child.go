@@ -131,6 +131,9 @@ func startChild(name, role string, t task) (*program, error) {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), envRole+"="+role, envTask+"="+string(text))
+	if role == roleProxies {
+		cmd.Env = append(cmd.Env, "GODEBUG="+process.GoDebug) // as the injector does
+	}
 	return startProcess(name, cmd)
 }
 
