@@ -65,12 +65,12 @@ bench: ## benchmarks of the parts whose speed matters
 	go test -run '^$$' -bench . -benchmem ./harness/... ./results/... ./fakemesh/... ./fakeshop/...
 
 .PHONY: bench-mesh
-bench-mesh: nginx ## what a pair of the stand-in's proxies costs, beside none and beside nginx: 6 min
+bench-mesh: nginx ## what a pair of the stand-in's proxies costs, beside none and beside nginx: 5 min
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-mesh ./test/bench/mesh
 	bin/bench-mesh -nginx-root bin/nginx -json bin/bench-mesh.json
 
 .PHONY: bench-verdict
-bench-verdict: build ## judge and report runs of 5 million requests: time and memory of meshsim report; 4 min
+bench-verdict: build ## judge and report runs of 5 million requests: time and memory of meshsim report: 1 min
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-verdict ./test/bench/verdict
 	bin/bench-verdict -meshsim $(BIN) -dir bin -json bin/bench-verdict.json
 
@@ -79,7 +79,7 @@ simulate: ## the share of wrong verdicts, over SIMULATIONS=4000 runs of each kno
 	go test -count=1 -timeout 0 -run WrongVerdicts -v ./harness/verdict -simulations $(SIMULATIONS)
 
 .PHONY: bench-traffic
-bench-traffic: build rivals ## how late the sender is and what it costs, beside vegeta, ghz and wrk; importing logs: 7 min
+bench-traffic: build rivals ## how late the sender is and what it costs, beside vegeta, ghz and wrk; importing logs: 6 min
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/bench-traffic ./test/bench/traffic
 	bin/bench-traffic -meshsim $(BIN) -vegeta bin/rivals/vegeta -ghz bin/rivals/ghz -wrk bin/rivals/usr/bin/wrk \
 		-wrk-libs "$$(echo bin/rivals/usr/lib/*-linux-gnu)" -json bin/bench-traffic.json

@@ -110,7 +110,7 @@ func partNames() []string {
 	return []string{partLag, partHighest, partRivals, partMemory, partImport}
 }
 
-// fullPlan takes about seven minutes, almost half of them for a million results.
+// fullPlan takes about six minutes, half of them for a million results.
 func fullPlan() plan {
 	return plan{
 		parts: partNames(), steady: 10 * time.Second, search: time.Second, rivals: 6 * time.Second, rounds: 3,
