@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -127,18 +128,23 @@ func (c *Client) Delete(ctx context.Context, manifests []byte, namespace string)
 	if err != nil {
 		return err
 	}
+	return c.DeleteObjects(ctx, objects, namespace)
+}
+
+// DeleteObjects is Delete for objects that are already decoded; only their
+// kinds, names and namespaces count.
+func (c *Client) DeleteObjects(ctx context.Context, objects []*unstructured.Unstructured, namespace string) error {
+	// Once for all: where a mesh is gone, most kinds are.
+	c.Mapper.Reset()
 	var failed []error
-	for i := len(objects) - 1; i >= 0; i-- {
-		if err := c.DeleteObject(ctx, objects[i], namespace); err != nil {
-			failed = append(failed, err)
-		}
+	for _, u := range slices.Backward(objects) {
+		failed = append(failed, c.delete(ctx, u, namespace))
 	}
 	return errors.Join(failed...)
 }
 
-// DeleteObject is Delete for one object; only its kind, name and namespace count.
-func (c *Client) DeleteObject(ctx context.Context, u *unstructured.Unstructured, namespace string) error {
-	resource, err := c.resourceFor(u, namespace)
+func (c *Client) delete(ctx context.Context, u *unstructured.Unstructured, namespace string) error {
+	resource, err := c.knownResource(u, namespace)
 	if meta.IsNoMatchError(err) {
 		return nil
 	}
@@ -156,12 +162,17 @@ func (c *Client) DeleteObject(ctx context.Context, u *unstructured.Unstructured,
 // resourceFor finds where an object's kind is served. A kind that is not known
 // may have been installed since discovery was last read, so it is read again once.
 func (c *Client) resourceFor(u *unstructured.Unstructured, namespace string) (dynamic.ResourceInterface, error) {
-	gvk := u.GroupVersionKind()
-	mapping, err := c.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	resource, err := c.knownResource(u, namespace)
 	if meta.IsNoMatchError(err) {
 		c.Mapper.Reset()
-		mapping, err = c.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		return c.knownResource(u, namespace)
 	}
+	return resource, err
+}
+
+func (c *Client) knownResource(u *unstructured.Unstructured, namespace string) (dynamic.ResourceInterface, error) {
+	gvk := u.GroupVersionKind()
+	mapping, err := c.Mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if err != nil {
 		return nil, fmt.Errorf("find the API of %s: %w", describe(u), err)
 	}

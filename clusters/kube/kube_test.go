@@ -22,10 +22,11 @@ import (
 // apiServer answers discovery and remembers every other request.
 type apiServer struct {
 	*httptest.Server
-	mu      sync.Mutex
-	calls   []call
-	hasCRD  bool
-	respond func(w http.ResponseWriter, r *http.Request) bool // true when it has answered
+	mu          sync.Mutex
+	calls       []call
+	discoveries int // how often the groups were asked for
+	hasCRD      bool
+	respond     func(w http.ResponseWriter, r *http.Request) bool // true when it has answered
 }
 
 type call struct {
@@ -88,6 +89,9 @@ func (s *apiServer) discovery(path string) (string, bool) {
 			{"name":"issuers","singularName":"","namespaced":true,"kind":"Issuer","verbs":["get"]}]}`,
 	}
 	doc, ok := docs[path]
+	if path == "/apis" {
+		s.discoveries++
+	}
 	return doc, ok
 }
 
@@ -167,6 +171,17 @@ func TestDeleteGoesBackwardsAndTakesWhatIsGoneAsDone(t *testing.T) {
 	require.Len(t, calls, 2)
 	require.Equal(t, "/api/v1/namespaces/prod-app/configmaps/config", calls[0].Path)
 	require.Equal(t, "/api/v1/namespaces/vault", calls[1].Path)
+}
+
+func TestDeleteAsksOnceWhichKindsThereAre(t *testing.T) {
+	s := newAPIServer(t)
+	c := s.client(t)
+	unknown := "---\napiVersion: nowhere.dev/v1\nkind: Unknown\nmetadata: {name: u}\n"
+	require.NoError(t, c.Delete(t.Context(), []byte(unknown), "prod-app"))
+	one := s.discoveries
+	require.Positive(t, one)
+	require.NoError(t, c.Delete(t.Context(), []byte(strings.Repeat(unknown, 20)), "prod-app"))
+	require.Equal(t, 2*one, s.discoveries)
 }
 
 func TestDeleteTellsEveryFailure(t *testing.T) {

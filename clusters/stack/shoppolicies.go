@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -38,11 +37,7 @@ func AdmitAnyone(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
-	var problems []error
-	for _, u := range slices.Backward(all) {
-		problems = append(problems, env.Kube.DeleteObject(ctx, u, NamespaceShop))
-	}
-	return errors.Join(problems...)
+	return env.Kube.DeleteObjects(ctx, all, NamespaceShop)
 }
 
 // shopPolicies are the chart's policies. Servers come last: one without an
