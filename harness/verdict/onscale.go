@@ -78,30 +78,13 @@ func (e *evaluation) autoscaledReplicas(b budget.Budget, phase string) finding {
 
 // autoscalerWarnings counts what Kubernetes' own events complain of.
 func (e *evaluation) autoscalerWarnings(b budget.Budget, s stretch) finding {
-	from, watched := e.watchedFrom()
-	if !watched {
-		return missing("", "nobody watched the cluster's events")
-	}
-	var n int64
-	f := finding{verdict: results.Pass}
-	for _, ev := range e.events {
-		if ev.Kind != results.Warning || ev.Fields[results.FieldObject] != results.AutoscalerKind || !s.holds(ev.At) || !chosenService(b, serviceOf(ev.Name)) {
-			continue
+	what := counting{"warning", "warnings", "the cluster's events"}
+	return e.countEvents(b, s, what, func(ev results.Event) string {
+		if ev.Kind != results.Warning || ev.Fields[results.FieldObject] != results.AutoscalerKind || !chosenService(b, serviceOf(ev.Name)) {
+			return ""
 		}
-		n++
-		f.evidence = append(f.evidence, fmt.Sprintf("%s at %s: %s", ev.Name, at(ev.At), short(ev.Detail, 160)))
-	}
-	f.evidence = firstOf(f.evidence, 10)
-	f.figure = countOf("warnings", n, b.Count)
-	f.measured = plural(n, "warning", "warnings")
-	switch {
-	case n > b.Count:
-		f.verdict, f.firm = results.Fail, true
-	case s.phase == "" && s.to != math.MaxInt64 && from > s.from:
-		f.verdict = results.Inconclusive
-		f.measured += "; events were not watched from its begin"
-	}
-	return f
+		return fmt.Sprintf("%s at %s: %s", ev.Name, at(ev.At), short(ev.Detail, 160))
+	})
 }
 
 // serviceOf is the service that an autoscaler is for: a canary's is named after

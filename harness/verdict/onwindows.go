@@ -64,35 +64,49 @@ func (e *evaluation) watchedFrom() (at int64, watched bool) {
 // restarts counts containers that died and came again, or of those the ones
 // that were killed for want of memory.
 func (e *evaluation) restarts(b budget.Budget, s stretch) finding {
+	what := counting{"restart", "restarts", "the pods"}
+	if b.Subject == budget.OOMKills {
+		what = counting{"kill for want of memory", "kills for want of memory", "the pods"}
+	}
+	return e.countEvents(b, s, what, func(ev results.Event) string {
+		state := ev.Fields[results.FieldState]
+		dead := state == results.StateOOMKilled || state == results.StateRestarted && b.Subject != budget.OOMKills
+		if ev.Kind != results.Pod || !dead || !chosenService(b, ev.Fields[results.FieldService]) {
+			return ""
+		}
+		return fmt.Sprintf("%s %s at %s", ev.Name, state, at(ev.At))
+	})
+}
+
+// counting names what is counted, and what must be watched for it.
+type counting struct{ one, many, watched string }
+
+// countEvents counts the events that tell has words for. A few of them in a
+// window that was watched in part only claim nothing.
+func (e *evaluation) countEvents(b budget.Budget, s stretch, what counting, tell func(results.Event) string) finding {
 	from, watched := e.watchedFrom()
 	if !watched {
-		return missing("", "nobody watched the pods")
+		return missing("", "nobody watched %s", what.watched)
 	}
-	var n int64
 	f := finding{verdict: results.Pass}
 	for _, ev := range e.events {
-		state := ev.Fields[results.FieldState]
-		killed := state == results.StateOOMKilled
-		if ev.Kind != results.Pod || !s.holds(ev.At) || !chosenService(b, ev.Fields[results.FieldService]) ||
-			!killed && (state != results.StateRestarted || b.Subject == budget.OOMKills) {
+		if !s.holds(ev.At) {
 			continue
 		}
-		n++
-		f.evidence = append(f.evidence, fmt.Sprintf("%s %s at %s", ev.Name, state, at(ev.At)))
+		if line := tell(ev); line != "" {
+			f.evidence = append(f.evidence, line)
+		}
 	}
+	n := int64(len(f.evidence))
 	f.evidence = firstOf(f.evidence, 10)
-	what := [2]string{"restart", "restarts"}
-	if b.Subject == budget.OOMKills {
-		what = [2]string{"kill for want of memory", "kills for want of memory"}
-	}
-	f.figure = countOf(what[1], n, b.Count)
-	f.measured = plural(n, what[0], what[1])
+	f.figure = countOf(what.many, n, b.Count)
+	f.measured = plural(n, what.one, what.many)
 	switch {
 	case n > b.Count:
 		f.verdict, f.firm = results.Fail, true
 	case s.phase == "" && s.to != math.MaxInt64 && from > s.from:
 		f.verdict = results.Inconclusive
-		f.measured += "; the pods were not watched from its begin"
+		f.measured += "; " + what.watched + " were not watched from its begin"
 	}
 	return f
 }

@@ -96,7 +96,7 @@ func TestWhatAutoscalersComplainOfIsCountedWhereSomebodyWatched(t *testing.T) {
 		"autoscaler warnings = 0 during step autoscale":                 {results.Fail, "1 warning"},
 		"autoscaler warnings = 0 for 2m after step autoscale":           {results.Fail, "1 warning"},
 		"autoscaler warnings <= 1 for 2m after step autoscale":          {results.Inconclusive, "1 warning; the run ended before this window did"},
-		"autoscaler warnings = 0 of service a for 1s before phase soak": {results.Inconclusive, "0 warnings; events were not watched from its begin"},
+		"autoscaler warnings = 0 of service a for 1s before phase soak": {results.Inconclusive, "0 warnings; the cluster's events were not watched from its begin"},
 	} {
 		t.Run(budget, func(t *testing.T) { oneBudget(t, told(budget), want.verdict, want.measured) })
 	}
