@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"math"
-	"sort"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -73,13 +72,16 @@ func binomialCDF(k, n int64, p float64) float64 {
 
 // quantileRanks returns the ranks (from 1) of the order statistics that hold
 // the q-quantile of n samples between them at 95 %, whatever the distribution.
-// hi is n+1 when there are too few samples for an upper end.
-func quantileRanks(n int64, q float64) (lo, hi int64) {
+// Where n is what dependent samples count as, ranks lie between its whole
+// numbers, too: the binomial is continued by the incomplete beta function, as in
+// failureBound. hi is beyond n when there are too few samples for an upper end.
+func quantileRanks(n, q float64) (lo, hi float64) {
 	tail := (1 - confidence) / 2
 	// The number of samples below the quantile is binomial(n, q).
-	lo = int64(sort.Search(int(n), func(k int) bool { return binomialCDF(int64(k), n, q) > tail }))
-	hi = int64(sort.Search(int(n), func(k int) bool { return binomialCDF(int64(k), n, q) >= 1-tail })) + 1
-	return max(lo, 1), hi
+	atLeast := func(rank float64) float64 { return mathext.RegIncBeta(rank, n-rank+1, q) }
+	lo = (n + 1) * bisect(func(part float64) bool { return atLeast(part*(n+1)) > 1-tail })
+	hi = (n + 1) * bisect(func(part float64) bool { return atLeast(part*(n+1)) > tail })
+	return lo, hi
 }
 
 // nearestRank returns the rank (from 1) of the q-quantile of n samples.
@@ -138,15 +140,10 @@ func (l *latencies) interval(q, dispersion float64) (lo, hi time.Duration, bound
 	if n == 0 {
 		return 0, 0, false
 	}
-	alone := max(int64(float64(n)/max(dispersion, 1)), 1)
+	scale := max(dispersion, 1)
+	alone := max(float64(n)/scale, 1)
 	from, to := quantileRanks(alone, q)
-	bounded = to <= alone
-	scale := float64(n) / float64(alone)
-	rank := func(r int64) time.Duration {
-		return l.atRank(min(max(int64(math.Round(float64(r)*scale)), 1), n))
-	}
-	if dispersion <= 1 {
-		rank = func(r int64) time.Duration { return l.atRank(min(r, n)) }
-	}
-	return rank(from), rank(to), bounded
+	first := max(int64(math.Floor(from*scale)), 1)
+	last := int64(math.Ceil(to * scale))
+	return l.atRank(first), l.atRank(min(last, n)), last <= n
 }

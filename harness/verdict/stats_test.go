@@ -66,13 +66,29 @@ func TestTheFailureFloorIsExact(t *testing.T) {
 
 func TestQuantileRanksHoldTheQuantileBetweenThem(t *testing.T) {
 	for _, c := range []struct {
-		n      int64
-		q      float64
-		lo, hi int64
-	}{{6000, 0.99, 5924, 5956}, {600, 0.9, 525, 555}, {1000, 0.5, 469, 532}, {100, 0.99, 97, 101}, {1, 0.5, 1, 2}} {
+		n, q   float64
+		lo, hi float64
+	}{{6000, 0.99, 5924, 5956}, {600, 0.9, 525, 555}, {1000, 0.5, 469, 532}, {100, 0.99, 97, 101}, {1, 0.5, 0, 2}} {
 		lo, hi := quantileRanks(c.n, c.q)
-		require.Equal(t, [2]int64{c.lo, c.hi}, [2]int64{lo, hi}, "%+v", c)
+		require.Equal(t, [2]float64{c.lo, c.hi}, [2]float64{math.Floor(lo), math.Ceil(hi)}, "%+v", c)
 	}
+}
+
+// What 6,000 alike requests count as is seldom a whole number. Few of them beyond a
+// limit are few still: they do not make the slowest of all the upper end.
+func TestAFewBeyondALimitAreNoDoubtWhereNeighboursAreAlike(t *testing.T) {
+	l := newLatencies(3)
+	for i := range 6000 {
+		l.add(int64(time.Millisecond))
+		if i < 4 {
+			l.add(int64(200 * time.Millisecond))
+		}
+	}
+	_, hi, bounded := l.interval(0.99, 11.3)
+	require.True(t, bounded)
+	require.Less(t, hi, 2*time.Millisecond)
+	_, hi, _ = l.interval(0.99, 18)
+	require.Greater(t, hi, 100*time.Millisecond, "fewer could be more than one in a hundred by chance")
 }
 
 func TestTheNearestRankIsThatOfTheFirstSampleWithEnoughBelow(t *testing.T) {
@@ -120,7 +136,7 @@ func TestQuantileIntervalsHoldTheTruth(t *testing.T) {
 			v[i] = draw.ExpFloat64()
 		}
 		slices.Sort(v)
-		if v[lo-1] <= truth && truth <= v[hi-1] {
+		if v[int(lo)-1] <= truth && truth <= v[int(math.Ceil(hi))-1] {
 			held++
 		}
 	}
