@@ -400,7 +400,7 @@ func TestThePlanSaysHowManyRequestsAndHowLong(t *testing.T) {
 	require.Equal(t, plan.AtLeast, (soak.From + soak.AtLeast).Round(time.Second))
 	soak.Rate, soak.From, soak.AtLeast = 0, 0, 0
 	require.Equal(t, PhasePlan{Name: "soak", Judged: true, Requests: 6000, Needed: 6000, RealPerDay: 10000}, soak)
-	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "probe-authorisation", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
+	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "measure-added-latency of the shop with 400 triples", "probe-authorisation", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
 	require.Greater(t, s.HoldLimit(s.Spec.Phases[0]), 3*time.Minute)
 }
 
