@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,12 +45,16 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var err error
+	wanted, err := asked()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
 	if testenv, err = env.NewWithContext(ctx, envconf.New()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	testenv.Setup(raise, prepareWorld)
+	testenv.Setup(raise, wanted.prepareWorld)
 	// A report that was not written and a cluster that was not removed count.
 	var finished error
 	testenv.Finish(func(ctx context.Context, _ *envconf.Config) (context.Context, error) {
@@ -86,19 +91,40 @@ type (
 	worldKey   struct{}
 )
 
-func prepareWorld(ctx context.Context, cfg *envconf.Config) (context.Context, error) {
-	mesh := os.Getenv(envMesh)
-	if mesh != stack.MeshLinkerd && mesh != stack.MeshStandIn {
-		return ctx, fmt.Errorf("%s=%q: it is %s or %s", envMesh, mesh, stack.MeshStandIn, stack.MeshLinkerd)
+// wanted is what the environment asks of a run.
+type wanted struct {
+	mesh string
+	rows *regexp.Regexp
+}
+
+// asked reads it, before minutes are spent on a cluster.
+func asked() (wanted, error) {
+	w := wanted{mesh: os.Getenv(envMesh), rows: regexp.MustCompile("")}
+	if w.mesh != stack.MeshLinkerd && w.mesh != stack.MeshStandIn {
+		return w, fmt.Errorf("%s=%q: it is %s or %s", envMesh, w.mesh, stack.MeshStandIn, stack.MeshLinkerd)
 	}
-	pattern, err := regexp.Compile("^(?:" + os.Getenv(envRows) + ")$")
-	if err != nil {
-		return ctx, fmt.Errorf("%s: %w", envRows, err)
+	text := os.Getenv(envRows)
+	if text == "" {
+		return w, nil
 	}
-	if os.Getenv(envRows) == "" {
-		pattern = regexp.MustCompile("")
+	var err error
+	if w.rows, err = regexp.Compile("^(?:" + text + ")$"); err != nil {
+		return w, fmt.Errorf("%s: %w", envRows, err)
 	}
-	w, err := newWorld(ctx, ctx.Value(clusterKey{}).(*kind.Cluster), cfg, mesh, pattern)
+	var ids []string
+	for _, s := range scenes() {
+		for _, r := range s.rows {
+			if w.rows.MatchString(r.id) {
+				return w, nil
+			}
+			ids = append(ids, r.id)
+		}
+	}
+	return w, fmt.Errorf("%s=%q matches no row; there are %s", envRows, text, strings.Join(ids, ", "))
+}
+
+func (a wanted) prepareWorld(ctx context.Context, cfg *envconf.Config) (context.Context, error) {
+	w, err := newWorld(ctx, ctx.Value(clusterKey{}).(*kind.Cluster), cfg, a.mesh, a.rows)
 	if err != nil {
 		return ctx, err
 	}
