@@ -5,6 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 SCENARIO ?= mtls-rollout
 SOAK    ?= 10m
 SIMULATIONS ?= 4000
+FUZZ     ?= 10s
 TOPOLOGY ?= eks-1.24
 MESH     ?= fakemesh
 
@@ -56,9 +57,9 @@ mesh-conformance: build ## hold MESH=fakemesh|linkerd against its contract on a 
 		go test -tags conformance -count=1 -timeout 150m -v ./test/mesh/
 
 .PHONY: fuzz
-fuzz: ## ten seconds of fuzzing for every parser
+fuzz: ## fuzz every parser, each for FUZZ=10s, or so many times: FUZZ=1000000x
 	@go test -list '^Fuzz' ./... 2>/dev/null | awk '/^Fuzz/ {f[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, f[i]; n=0}' | \
-	while read -r pkg name; do echo "== $$pkg $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime 10s $$pkg || exit 1; done
+	while read -r pkg name; do echo "== $$pkg $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ) $$pkg || exit 1; done
 
 .PHONY: bench
 bench: ## benchmarks of the parts whose speed matters
