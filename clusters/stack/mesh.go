@@ -61,7 +61,7 @@ func webhooks() []meshWebhook {
 }
 
 func meshDeployments() []string {
-	return []string{"linkerd-identity", "linkerd-destination", "linkerd-proxy-injector"}
+	return []string{"linkerd-identity", "linkerd-destination", meshInjector}
 }
 
 func (m mesh) Install(ctx context.Context, env *Env) error {
@@ -88,12 +88,16 @@ func (m mesh) Install(ctx context.Context, env *Env) error {
 	if err := m.certificates(ctx, env); err != nil {
 		return err
 	}
+	before, err := readInjector(ctx, env)
+	if err != nil {
+		return err
+	}
 	for _, r := range releases {
 		if err := env.helm().Put(ctx, env, r); err != nil {
 			return err
 		}
 	}
-	return nil
+	return renewInjector(ctx, env, before)
 }
 
 // certificates has cert-manager make the webhooks' certificates, so that an

@@ -39,6 +39,23 @@ func TestEveryWebhookHasACertificateOfItsServicesName(t *testing.T) {
 	}, secrets)
 }
 
+// The policy controller ends at once over a key in another form, and
+// cert-manager's own default for one of this kind is another.
+func TestTheWebhooksKeysAreInTheFormThatThePolicyControllerReads(t *testing.T) {
+	text, err := webhookManifest()
+	require.NoError(t, err)
+	objects, err := kube.Decode(text)
+	require.NoError(t, err)
+	keys := map[string]any{}
+	for _, u := range objects {
+		if u.GetKind() == "Certificate" && u.GetName() != "linkerd-webhook-ca" {
+			keys[u.GetName()] = u.Object["spec"].(map[string]any)["privateKey"]
+		}
+	}
+	pkcs8 := map[string]any{"algorithm": "ECDSA", "size": 256.0, "encoding": "PKCS8"}
+	require.Equal(t, map[string]any{"linkerd-proxy-injector": pkcs8, "linkerd-sp-validator": pkcs8, "linkerd-policy-validator": pkcs8}, keys)
+}
+
 func TestAnUnknownMeshIsWrongUse(t *testing.T) {
 	b := newBench(t)
 	b.Env.Mesh = "istio"

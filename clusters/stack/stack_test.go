@@ -46,6 +46,7 @@ type fakeReleases struct {
 	mu      sync.Mutex
 	calls   []string
 	values  map[string]map[string]any
+	onPut   func(name string)
 	onDrop  func(name string)
 	putFail error
 	fail    []error // of the first puts
@@ -59,6 +60,9 @@ func (f *fakeReleases) Put(_ context.Context, _ *Env, r release) error {
 		f.values = map[string]map[string]any{}
 	}
 	f.values[r.Name] = r.Values
+	if f.onPut != nil {
+		f.onPut(r.Name)
+	}
 	if len(f.fail) > 0 {
 		err := f.fail[0]
 		f.fail = f.fail[1:]

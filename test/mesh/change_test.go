@@ -32,6 +32,17 @@ func (w *world) upgrade(ctx context.Context, values map[string]any) error {
 	return w.install(ctx, "mesh")
 }
 
+// put does as upgrade, and waits for nothing.
+func (w *world) put(ctx context.Context, values map[string]any) error {
+	c, err := stack.ByName("mesh")
+	if err != nil {
+		return err
+	}
+	w.stack.Values = map[string]map[string]any{"mesh": values}
+	defer func() { w.stack.Values = nil }()
+	return c.Install(ctx, w.stack)
+}
+
 // absent scales a Deployment of the control plane to nothing, until the scene
 // is over or back is called.
 func (l *lab) absent(ctx context.Context, name string) (back func(context.Context) error, err error) {

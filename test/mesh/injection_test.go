@@ -224,34 +224,41 @@ func legacyIPTables(ctx context.Context, l *lab) (string, error) {
 			return "", notApplicable("this host's kernel has ip_tables")
 		}
 	}
-	if err := l.plane(ctx, map[string]any{"proxyInit": map[string]any{"iptablesMode": "legacy"}}); err != nil {
-		return "", err
-	}
-	if err := l.restartPlane(ctx, "linkerd-proxy-injector"); err != nil {
-		return "", err
-	}
-	if err := l.create(ctx, l.client("web", meshed)); err != nil {
+	// The control plane's own pods take the mode too: none of the new ones gets
+	// ready, and those of before go on.
+	l.later(func(ctx context.Context) error { return l.upgrade(ctx, nil) })
+	if err := l.put(ctx, map[string]any{"proxyInit": map[string]any{"iptablesMode": "legacy"}}); err != nil {
 		return "", err
 	}
 	var seen string
-	err := eventually(ctx, time.Minute, func(ctx context.Context) error {
-		pod, err := l.getPod(ctx, "web")
+	err := eventually(ctx, 2*time.Minute, func(ctx context.Context) error {
+		pods, err := l.kube.Clientset.CoreV1().Pods(stack.NamespaceMesh).List(ctx, metav1.ListOptions{LabelSelector: "linkerd.io/control-plane-component=proxy-injector"})
 		if err != nil {
 			return err
 		}
-		s := containerStatus(pod, initName)
-		if s == nil || s.RestartCount == 0 && s.State.Terminated == nil {
-			return errors.New("linkerd-init has not ended")
-		}
-		for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
-			if t != nil && t.ExitCode != 0 {
-				seen = fmt.Sprintf("linkerd-init ended with %d: %s", t.ExitCode, t.Message)
+		for i := range pods.Items {
+			if ended := failedInit(&pods.Items[i]); ended != nil {
+				seen = fmt.Sprintf("linkerd-init ended with %d: %s", ended.ExitCode, ended.Message)
 				return nil
 			}
 		}
-		return errors.New("linkerd-init did not fail")
+		return errors.New("no linkerd-init has failed")
 	})
 	return seen, err
+}
+
+// failedInit is how a pod's linkerd-init failed, nil when it did not.
+func failedInit(pod *corev1.Pod) *corev1.ContainerStateTerminated {
+	s := containerStatus(pod, initName)
+	if s == nil {
+		return nil
+	}
+	for _, ended := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+		if ended != nil && ended.ExitCode != 0 {
+			return ended
+		}
+	}
+	return nil
 }
 
 // reachable is a plain call that is to be answered.
