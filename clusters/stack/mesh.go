@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"helm.sh/helm/v3/pkg/chart"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -125,40 +126,46 @@ func webhookManifest() ([]byte, error) {
 
 func (m mesh) releases(env *Env, anchor []byte) ([]release, error) {
 	values := meshValues(env, string(anchor), iptablesMode(os.DirFS("/")))
-	if env.Mesh == MeshStandIn {
-		image, err := imageValues(env, "fakemesh")
-		if err != nil {
-			return nil, err
-		}
-		values["image"] = image
-		c, err := chartFromFS(meshchart.FS, ".")
-		if err != nil {
-			return nil, err
-		}
-		crds, err := chartFromFS(meshcrds.FS, ".")
-		if err != nil {
-			return nil, err
-		}
-		return []release{
-			{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: map[string]any{}},
-			{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: c, Values: withOverrides(env, m.Name(), values)},
-		}, nil
-	}
-	if err := linkerdImages(env, values); err != nil {
-		return nil, err
-	}
-	crds, err := chartFromBundle(env, linkerdCRDs)
+	crds, plane, err := m.charts(env, values)
 	if err != nil {
 		return nil, err
 	}
-	plane, err := chartFromBundle(env, linkerdControlPlane)
-	if err != nil {
-		return nil, err
+	values = withOverrides(env, m.Name(), values)
+	ofCRDs := map[string]any{}
+	if on, given := values[valueHTTPRoutes]; given {
+		ofCRDs[valueHTTPRoutes] = on
+		delete(values, valueHTTPRoutes)
 	}
 	return []release{
-		{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: map[string]any{}},
-		{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: plane, Values: withOverrides(env, m.Name(), values)},
+		{Name: linkerdCRDs, Namespace: NamespaceMesh, Chart: crds, Values: ofCRDs},
+		{Name: linkerdControlPlane, Namespace: NamespaceMesh, Chart: plane, Values: values},
 	}, nil
+}
+
+// valueHTTPRoutes is a value of the CRDs' chart, the only one: false where a
+// cluster has the Gateway API's HTTPRoute already.
+const valueHTTPRoutes = "enableHttpRoutes"
+
+// charts are those of the mesh that is chosen, with its images put into values.
+func (mesh) charts(env *Env, values map[string]any) (crds, plane *chart.Chart, err error) {
+	if env.Mesh == MeshStandIn {
+		if values["image"], err = imageValues(env, "fakemesh"); err != nil {
+			return nil, nil, err
+		}
+		if crds, err = chartFromFS(meshcrds.FS, "."); err != nil {
+			return nil, nil, err
+		}
+		plane, err = chartFromFS(meshchart.FS, ".")
+		return crds, plane, err
+	}
+	if err := linkerdImages(env, values); err != nil {
+		return nil, nil, err
+	}
+	if crds, err = chartFromBundle(env, linkerdCRDs); err != nil {
+		return nil, nil, err
+	}
+	plane, err = chartFromBundle(env, linkerdControlPlane)
+	return crds, plane, err
 }
 
 // checkRoom says before anything is changed when the replicas of the highly

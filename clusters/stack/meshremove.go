@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,16 +18,18 @@ import (
 
 // Remove takes the mesh away, with everything of it across the cluster.
 // Proxies in pods that still run go on until the pods are made anew.
+//
+// What goes wrong with one part keeps none of the others: a webhook that nobody
+// answers any more would let no pod start (R7).
 func (m mesh) Remove(ctx context.Context, env *Env) error {
-	if err := m.removeReleases(ctx, env); err != nil {
-		return err
-	}
-	for _, rest := range []func(context.Context, *Env) error{
-		removeMeshCertificates, removeWebhookConfigurations, m.removeCRDs, removeMeshLease, dropMeshLabels,
+	var failed []error
+	for _, part := range []func(context.Context, *Env) error{
+		m.removeReleases, removeMeshCertificates, removeWebhookConfigurations, m.removeCRDs, removeMeshLease, dropMeshLabels,
 	} {
-		if err := rest(ctx, env); err != nil {
-			return err
-		}
+		failed = append(failed, part(ctx, env))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return err
 	}
 	for _, name := range meshDeployments() {
 		err := env.Kube.WaitGone(ctx, "deployment "+name, func(ctx context.Context) error {

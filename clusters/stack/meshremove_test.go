@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +91,17 @@ func TestRemovingTheMeshLeavesNoKindWebhookOrLabel(t *testing.T) {
 			require.NotContains(t, label, "linkerd.io", namespace)
 		}
 	}
+}
+
+func TestWhatCannotBeRemovedOfTheMeshKeepsNothingElse(t *testing.T) {
+	b := newBench(t)
+	b.meshed(t)
+	b.releases.dropFail = errors.New("the release's record is broken")
+	require.ErrorContains(t, mesh{}.Remove(t.Context(), b.Env), "the release's record is broken")
+	for _, path := range b.cluster.paths() {
+		require.NotContains(t, path, "linkerd-proxy-injector-webhook-config", "no pod could start (R7)")
+	}
+	require.NotContains(t, b.labels("kube-system"), "config.linkerd.io/admission-webhooks")
 }
 
 func TestCRDsStayWhereTheyAreToBeKept(t *testing.T) {

@@ -26,8 +26,12 @@ func meshValues(env *Env, anchor, iptables string) map[string]any {
 			// A pod counts as large as its init container asks to be.
 			"resources": map[string]any{"cpu": map[string]any{"request": milliCPU(env, 100)}},
 		},
-		// A core is plenty for a pod of this shop, and two wake each other for nothing.
-		"proxy": map[string]any{"resources": proxyResources(env), "cores": 1},
+		"proxy": map[string]any{"resources": proxyResources(env)},
+	}
+	if env.Mesh == MeshStandIn {
+		// A core is plenty for a pod of this shop. What Linkerd's own proxies may use
+		// is left to its chart, as in production.
+		values["proxy"].(map[string]any)["cores"] = 1
 	}
 	for _, w := range webhooks() {
 		values[w.Value] = map[string]any{"externalSecret": true, "injectCaFrom": NamespaceMesh + "/" + w.Service}
@@ -68,15 +72,15 @@ func milliCPU(env *Env, full int) string {
 	return fmt.Sprintf("%dm", max(5, scaled(full, env.Fit.CPU)))
 }
 
-// proxyResources are a proxy's as Linkerd's charts spell them.
+// proxyResources are a proxy's as Linkerd's charts spell them. Of Linkerd's own
+// only the highly available form has a limit of memory; the stand-in's tells how
+// much it may take on.
 func proxyResources(env *Env) map[string]any {
-	return map[string]any{
-		"cpu": map[string]any{"request": milliCPU(env, 100)},
-		"memory": map[string]any{
-			"request": fmt.Sprintf("%dMi", max(16, scaled(20, env.Fit.Memory))),
-			"limit":   "250Mi",
-		},
+	memory := map[string]any{"request": fmt.Sprintf("%dMi", max(16, scaled(20, env.Fit.Memory)))}
+	if env.HA || env.Mesh == MeshStandIn {
+		memory["limit"] = "250Mi"
 	}
+	return map[string]any{"cpu": map[string]any{"request": milliCPU(env, 100)}, "memory": memory}
 }
 
 // LinkerdParts says which images and charts of Linkerd a bundle holds, and which it lacks.

@@ -24,6 +24,8 @@ func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
 	require.Equal(t, "Fail", v["webhookFailurePolicy"])
 	require.Equal(t, map[string]any{"iptablesMode": "nft", "resources": map[string]any{"cpu": map[string]any{"request": "10m"}}}, v["proxyInit"])
 	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-proxy-injector"}, v["proxyInjector"])
+	require.Equal(t, 1, v["proxy"].(map[string]any)["cores"])
+	require.Equal(t, "250Mi", v["proxy"].(map[string]any)["resources"].(map[string]any)["memory"].(map[string]any)["limit"])
 	b.Env.Mesh = MeshLinkerd
 	v = meshValues(b.Env, "PEM", "legacy")
 	require.Equal(t, map[string]any{"externalSecret": true, "injectCaFrom": "linkerd/linkerd-policy-validator"}, v["policyValidator"])
@@ -33,10 +35,23 @@ func TestMeshValuesAreTheSameForLinkerdAndItsStandIn(t *testing.T) {
 	require.Equal(t, "v1", v["controllerImageVersion"])
 	require.Equal(t, map[string]any{"name": "meshsim.local/linkerd-proxy", "version": "v1", "pullPolicy": "IfNotPresent"},
 		v["proxy"].(map[string]any)["image"])
-	require.Equal(t, 1, v["proxy"].(map[string]any)["cores"])
+	require.NotContains(t, v["proxy"], "cores", "as its chart has it")
+	require.NotContains(t, v["proxy"].(map[string]any)["resources"].(map[string]any)["memory"], "limit")
 	require.Equal(t, "legacy", v["proxyInit"].(map[string]any)["iptablesMode"])
 	require.Equal(t, 1, v["controllerReplicas"])
 	require.NotContains(t, v, "highAvailability")
+}
+
+func TestTheKindsThatAClusterHasAlreadyCanBeLeftOut(t *testing.T) {
+	b := newBench(t)
+	given := map[string]any{"enableHttpRoutes": false, "controllerLogLevel": "debug"}
+	b.Env.Values = map[string]map[string]any{mesh{}.Name(): given}
+	releases, err := mesh{}.releases(b.Env, []byte("PEM"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"enableHttpRoutes": false}, releases[0].Values)
+	require.NotContains(t, releases[1].Values, "enableHttpRoutes")
+	require.Equal(t, "debug", releases[1].Values["controllerLogLevel"])
+	require.Contains(t, given, "enableHttpRoutes", "what was given stays as it was")
 }
 
 func TestTheHighlyAvailableFormIsTheChartsOwnFittedToTheHost(t *testing.T) {
@@ -269,7 +284,7 @@ func TestAChartThatUsesItsValuesAsThePublishedOneDoesRendersTheMeshThatIsMeant(t
 		}
 		require.Equal(t, "registry.example:5000/my/proxy:patched", pod("containers", 0, "image"))
 		require.Equal(t, "Always", pod("containers", 0, "imagePullPolicy"), "a tag of the user's own may have moved")
-		require.Equal(t, "1", pod("containers", 0, "env", 0, "value"))
+		require.Equal(t, "0", pod("containers", 0, "env", 0, "value"), "as many cores as the chart says")
 		require.Equal(t, "meshsim.local/linkerd-controller:v1", pod("containers", 1, "image"))
 		require.Equal(t, "IfNotPresent", pod("containers", 1, "imagePullPolicy"))
 		require.Equal(t, "meshsim.local/linkerd-policy-controller:v1", pod("containers", 2, "image"))

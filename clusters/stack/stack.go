@@ -9,6 +9,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -175,13 +176,24 @@ func (e *Env) within(d time.Duration) time.Duration {
 // until calls try until it succeeds or ctx ends; the error then holds the last
 // one that try gave.
 func until(ctx context.Context, what string, every time.Duration, try func(context.Context) error) error {
+	var last error
 	for {
 		err := try(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || !cutOff(err) {
+			last = err
+		}
 		if wait := kube.Sleep(ctx, every); wait != nil {
-			return fmt.Errorf("%s: %w; last: %w", what, wait, err)
+			return fmt.Errorf("%s: %w; last: %w", what, wait, last)
 		}
 	}
+}
+
+// cutOff tells an error that says nothing of what was waited for: there was no
+// time left to ask. client-go's rate limiter has no error value of its own for it.
+func cutOff(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		strings.Contains(err.Error(), "would exceed context deadline")
 }

@@ -43,13 +43,14 @@ func (f fakeImages) Chart(name string) (string, error) {
 
 // fakeReleases remembers what Helm would have been asked for.
 type fakeReleases struct {
-	mu      sync.Mutex
-	calls   []string
-	values  map[string]map[string]any
-	onPut   func(name string)
-	onDrop  func(name string)
-	putFail error
-	fail    []error // of the first puts
+	mu       sync.Mutex
+	calls    []string
+	values   map[string]map[string]any
+	onPut    func(name string)
+	onDrop   func(name string)
+	putFail  error
+	dropFail error
+	fail     []error // of the first puts
 }
 
 func (f *fakeReleases) Put(_ context.Context, _ *Env, r release) error {
@@ -78,7 +79,7 @@ func (f *fakeReleases) Drop(_ context.Context, _ *Env, name, namespace string) e
 	if f.onDrop != nil {
 		f.onDrop(name)
 	}
-	return nil
+	return f.dropFail
 }
 
 // bench is an Env whose every edge is a fake.
