@@ -187,8 +187,6 @@ func runIdentity(ctx context.Context, o *options) error {
 		Reviewer: client, Recorder: identityEvents{events, *namespace}, Log: o.log,
 	})
 	if err != nil {
-		// The event goes out in the background.
-		time.Sleep(time.Second)
 		return err
 	}
 	own := meshid.ID{ServiceAccount: "linkerd-identity", Namespace: *namespace}.Name(*domain)
