@@ -23,6 +23,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
+	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 )
 
@@ -77,7 +78,7 @@ func webhook(t *testing.T, c cluster) (*Webhook, *diary) {
 	t.Helper()
 	dir, d := t.TempDir(), &diary{}
 	w := &Webhook{
-		ConfigFile: filepath.Join(dir, "values"), AnchorsFile: filepath.Join(dir, "anchors"),
+		ConfigFile: filepath.Join(dir, "values"), AnchorsFile: filepath.Join(dir, "anchors"), Namespace: "linkerd",
 		Cluster: c, Owners: owners{}, Recorder: d, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	require.NoError(t, os.WriteFile(w.ConfigFile, []byte(values), 0o600))
@@ -99,6 +100,33 @@ func readPod(t *testing.T, name string) []byte {
 	raw, err := yaml.YAMLToJSONStrict(text)
 	require.NoError(t, err)
 	return raw
+}
+
+func TestTheProxyLooksForItsControlPlaneWhereTheChartWasInstalled(t *testing.T) {
+	w, _ := webhook(t, cluster{annotations: map[string]string{"linkerd.io/inject": "enabled"}})
+	w.Namespace = "mesh"
+	raw := readPod(t, "deployment")
+	p, err := jsonpatch.DecodePatch(review(t, w, raw).Patch)
+	require.NoError(t, err)
+	patched, err := p.Apply(raw)
+	require.NoError(t, err)
+	var pod corev1.Pod
+	require.NoError(t, yaml.Unmarshal(patched, &pod))
+	require.Equal(t, "mesh", pod.Labels[contract.LabelControlPlaneNS])
+	env := map[string]string{}
+	for _, c := range pod.Spec.Containers {
+		for _, e := range c.Env {
+			env[e.Name] = e.Value
+		}
+	}
+	require.Equal(t, "linkerd-identity-headless.mesh.svc.cluster.local:8080", env[contract.EnvIdentityAddr])
+	require.Equal(t, "linkerd-dst-headless.mesh.svc.cluster.local:8086", env[contract.EnvDestinationAddr])
+	require.Equal(t, "linkerd-policy.mesh.svc.cluster.local:8090", env[contract.EnvPolicyAddr])
+	for name, account := range map[string]string{
+		contract.EnvIdentityName: "linkerd-identity", contract.EnvDestinationName: "linkerd-destination", contract.EnvPolicyName: "linkerd-destination",
+	} {
+		require.Equal(t, account+".mesh.serviceaccount.identity.linkerd.cluster.local", env[name])
+	}
 }
 
 func TestPodsAreInjectedAsTheGoldenFilesShow(t *testing.T) {
@@ -279,7 +307,7 @@ func TestAPodOfAKindOfOwnerThatNoLabelNamesHasNone(t *testing.T) {
 		"Job": "linkerd.io/proxy-job", "ReplicaSet": "linkerd.io/proxy-replicaset", "ReplicationController": "linkerd.io/proxy-replicationcontroller",
 		"Pod": "", "Rollout": "",
 	} {
-		got := labels(input{namespace: "prod-app", owner: kubeapi.Owner{Kind: kind, Name: "web"}})
+		got := labels(input{namespace: "prod-app", mesh: "linkerd", owner: kubeapi.Owner{Kind: kind, Name: "web"}})
 		wantAll := map[string]string{"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/workload-ns": "prod-app"}
 		if want != "" {
 			wantAll[want] = "web"
