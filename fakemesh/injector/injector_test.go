@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -240,6 +241,23 @@ func TestWishesThatMakeNoSenseAreToldInTheLogAndTheDefaultsStay(t *testing.T) {
 			require.NotEmpty(t, review(t, w, raw).Patch)
 			require.Contains(t, log.String(), "annotation "+annotation)
 			require.Contains(t, d.lines[0], "Injected")
+		})
+	}
+}
+
+func TestAmountsOfTheValuesThatAreNoQuantityAreRefused(t *testing.T) {
+	for name, tc := range map[string]struct{ old, new, says string }{
+		"the proxy's memory limit":         {"limit: 250Mi", "limit: 250M1", `proxy.resources.memory.limit: "250M1" is no quantity`},
+		"the proxy's CPU request":          {"request: 100m", "request: 100 m", `proxy.resources.cpu.request: "100 m" is no quantity`},
+		"the init container's CPU limit":   {"webhookFailurePolicy", "proxyInit: {resources: {cpu: {limit: fast}}}\nx", `proxyInit.resources.cpu.limit: "fast" is no quantity`},
+		"the init container's memory":      {"webhookFailurePolicy", "proxyInit: {resources: {memory: {request: 1e}}}\nx", `proxyInit.resources.memory.request: "1e" is no quantity`},
+		"one of them, with the other told": {"20Mi, limit: 250Mi", "many, limit: more", `proxy.resources.memory.limit: "more" is no quantity`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(values, tc.old, tc.new, 1)
+			require.NotEqual(t, values, text)
+			_, err := ParseConfig([]byte(text))
+			require.ErrorContains(t, err, tc.says)
 		})
 	}
 }

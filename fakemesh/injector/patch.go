@@ -26,7 +26,7 @@ type input struct {
 	anchors   string // PEM
 	pod       *corev1.Pod
 	namespace string
-	mesh      string // namespace of the control plane
+	mesh      string            // namespace of the control plane
 	inherited map[string]string // the namespace's annotations
 	owner     kubeapi.Owner
 }
