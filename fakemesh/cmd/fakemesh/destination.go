@@ -116,7 +116,7 @@ func runInjector(ctx context.Context, o *options) error {
 		ConfigFile: *config, AnchorsFile: *roots, Namespace: *namespace, Cluster: client,
 		Owners: kubeapi.NewOwners(client), Recorder: events, Log: o.log,
 	}
-	certificate := admit.NewCertificate(*tlsDir)
+	certificate := admit.NewCertificate(*tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}

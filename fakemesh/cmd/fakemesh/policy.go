@@ -102,7 +102,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	certificate := admit.NewCertificate(f.tlsDir)
+	certificate := admit.NewCertificate(f.tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func runSPValidator(ctx context.Context, o *options) error {
 	if err := o.parse(); err != nil {
 		return err
 	}
-	certificate := admit.NewCertificate(*tlsDir)
+	certificate := admit.NewCertificate(*tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}
