@@ -165,7 +165,7 @@ func runIdentity(ctx context.Context, o *options) error {
 	}
 	scheme, err := identity.ParseScheme(*issuerScheme)
 	if err != nil {
-		return wrongUse(err)
+		return wrongFlag("issuer-scheme", err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {

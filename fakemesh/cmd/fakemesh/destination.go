@@ -37,7 +37,7 @@ func runDestination(ctx context.Context, o *options) error {
 	}
 	opaquePorts, err := ports.Parse(*opaque)
 	if err != nil {
-		return fmt.Errorf("--opaque-ports: %w", err)
+		return wrongFlag("opaque-ports", err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {
