@@ -28,6 +28,9 @@ func runProxy(ctx context.Context, o *options) error {
 		return fmt.Errorf("read the environment: %w", err)
 	}
 	o.level.Set(c.LogLevel)
+	if len(c.LogUnknown) > 0 {
+		o.log.Warn("parts of the log level say nothing", "parts", c.LogUnknown, "level", c.LogLevel)
+	}
 	fit := func(err error) {
 		if err != nil {
 			o.log.Warn("the process is larger than it need be", "error", err)
