@@ -1,9 +1,12 @@
 package admit
 
 import (
+	"bytes"
 	"crypto/tls"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +24,8 @@ func TestTheWebhooksCertificateIsReadAgainWhenItIsReplaced(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
 		return ca
 	}
-	c := NewCertificate(dir)
+	var log bytes.Buffer
+	c := NewCertificate(dir, slog.New(slog.NewTextHandler(&log, nil)))
 	_, err := c.Get(nil)
 	require.Error(t, err)
 	now := time.Now()
@@ -37,7 +41,22 @@ func TestTheWebhooksCertificateIsReadAgainWhenItIsReplaced(t *testing.T) {
 	require.Equal(t, first.Cert.Raw, get(), "not each handshake reads the disk")
 	now = now.Add(reread)
 	require.Equal(t, second.Cert.Raw, get())
+	require.Empty(t, log.String())
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), []byte("half"), 0o600))
+	for range 3 {
+		now = now.Add(reread)
+		require.Equal(t, second.Cert.Raw, get(), "while a new one is half written the old one stays")
+	}
+	told := func(what string) int { return strings.Count(log.String(), what) }
+	require.Equal(t, 1, told("cannot be read"), "once for each change")
+	require.Equal(t, 1, told("level=WARN"))
+	require.NoError(t, os.Remove(filepath.Join(dir, "tls.key")))
 	now = now.Add(reread)
-	require.Equal(t, second.Cert.Raw, get(), "while a new one is half written the old one stays")
+	require.Equal(t, second.Cert.Raw, get())
+	require.Equal(t, 2, told("cannot be read"))
+	require.Equal(t, 1, told("no such file"))
+	third := write("third")
+	now = now.Add(reread)
+	require.Equal(t, third.Cert.Raw, get())
+	require.Equal(t, 2, told("level="))
 }

@@ -88,6 +88,13 @@ func TestTheInjectorUnderstandsTheConfigurationThatTheChartWrites(t *testing.T) 
 	require.Equal(t, "all-unauthenticated", c.Proxy.DefaultInboundPolicy)
 }
 
+func TestTheInjectorIsToldWhereItsControlPlaneIs(t *testing.T) {
+	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors})
+	require.NoError(t, err)
+	d := decode[appsv1.Deployment](t, docs, "Deployment/linkerd-proxy-injector")
+	require.Equal(t, []string{"injector", "--namespace=" + d.Namespace}, d.Spec.Template.Spec.Containers[0].Args)
+}
+
 func TestEachValidatorHasItsWebhookServiceAndSecret(t *testing.T) {
 	docs, err := render(t, map[string]any{"identityTrustAnchorsPEM": anchors, "webhookFailurePolicy": "Fail"})
 	require.NoError(t, err)

@@ -2,6 +2,7 @@
 package injector
 
 import (
+	"errors"
 	"fmt"
 
 	"sigs.k8s.io/yaml"
@@ -57,6 +58,24 @@ type ResourceAmount struct {
 	Limit   string `json:"limit"`
 }
 
+// check refuses amounts that are no quantity: left out, they would leave every
+// proxy without the limit that was meant. where is the values' key.
+func (r ResourcePair) check(where string) error {
+	var errs []error
+	for _, a := range []struct{ key, text string }{
+		{"cpu.request", r.CPU.Request}, {"cpu.limit", r.CPU.Limit},
+		{"memory.request", r.Memory.Request}, {"memory.limit", r.Memory.Limit},
+	} {
+		if a.text == "" {
+			continue
+		}
+		if err := isQuantity(a.text); err != nil {
+			errs = append(errs, fmt.Errorf("%s.%s: %w", where, a.key, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // ParseConfig reads the values of linkerd-config. Keys of other parts of the
 // chart are passed over.
 func ParseConfig(text []byte) (*Config, error) {
@@ -66,6 +85,9 @@ func ParseConfig(text []byte) (*Config, error) {
 	}
 	if c.Image.Repository == "" || c.ClusterDomain == "" {
 		return nil, fmt.Errorf("the mesh's values name no image or no cluster domain")
+	}
+	if err := errors.Join(c.Proxy.Resources.check("proxy.resources"), c.ProxyInit.Resources.check("proxyInit.resources")); err != nil {
+		return nil, fmt.Errorf("read the mesh's values: %w", err)
 	}
 	if c.IdentityTrustDomain == "" {
 		c.IdentityTrustDomain = c.ClusterDomain

@@ -61,8 +61,7 @@ func join(a, b string) string {
 	return a + "," + b
 }
 
-// fixed reads amounts that the chart's author wrote; one that is no quantity
-// is left out.
+// fixed reads amounts of a Config; one that is not there is left out.
 func fixed(r ResourcePair) corev1.ResourceRequirements {
 	out := corev1.ResourceRequirements{Requests: corev1.ResourceList{}, Limits: corev1.ResourceList{}}
 	for _, a := range []struct {
@@ -140,10 +139,10 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 	}
 	domain, trust := in.config.ClusterDomain, in.config.IdentityTrustDomain
 	host := func(service string) string {
-		return service + "." + controlPlaneNamespace + ".svc." + domain
+		return service + "." + in.mesh + ".svc." + domain
 	}
 	identity := func(account string) string {
-		return meshid.ID{ServiceAccount: account, Namespace: controlPlaneNamespace}.Name(trust)
+		return meshid.ID{ServiceAccount: account, Namespace: in.mesh}.Name(trust)
 	}
 	env := []corev1.EnvVar{
 		field(contract.EnvPodName, "metadata.name"),

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
+	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
 )
 
@@ -77,7 +79,7 @@ func webhook(t *testing.T, c cluster) (*Webhook, *diary) {
 	t.Helper()
 	dir, d := t.TempDir(), &diary{}
 	w := &Webhook{
-		ConfigFile: filepath.Join(dir, "values"), AnchorsFile: filepath.Join(dir, "anchors"),
+		ConfigFile: filepath.Join(dir, "values"), AnchorsFile: filepath.Join(dir, "anchors"), Namespace: "linkerd",
 		Cluster: c, Owners: owners{}, Recorder: d, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}
 	require.NoError(t, os.WriteFile(w.ConfigFile, []byte(values), 0o600))
@@ -99,6 +101,33 @@ func readPod(t *testing.T, name string) []byte {
 	raw, err := yaml.YAMLToJSONStrict(text)
 	require.NoError(t, err)
 	return raw
+}
+
+func TestTheProxyLooksForItsControlPlaneWhereTheChartWasInstalled(t *testing.T) {
+	w, _ := webhook(t, cluster{annotations: map[string]string{"linkerd.io/inject": "enabled"}})
+	w.Namespace = "mesh"
+	raw := readPod(t, "deployment")
+	p, err := jsonpatch.DecodePatch(review(t, w, raw).Patch)
+	require.NoError(t, err)
+	patched, err := p.Apply(raw)
+	require.NoError(t, err)
+	var pod corev1.Pod
+	require.NoError(t, yaml.Unmarshal(patched, &pod))
+	require.Equal(t, "mesh", pod.Labels[contract.LabelControlPlaneNS])
+	env := map[string]string{}
+	for _, c := range pod.Spec.Containers {
+		for _, e := range c.Env {
+			env[e.Name] = e.Value
+		}
+	}
+	require.Equal(t, "linkerd-identity-headless.mesh.svc.cluster.local:8080", env[contract.EnvIdentityAddr])
+	require.Equal(t, "linkerd-dst-headless.mesh.svc.cluster.local:8086", env[contract.EnvDestinationAddr])
+	require.Equal(t, "linkerd-policy.mesh.svc.cluster.local:8090", env[contract.EnvPolicyAddr])
+	for name, account := range map[string]string{
+		contract.EnvIdentityName: "linkerd-identity", contract.EnvDestinationName: "linkerd-destination", contract.EnvPolicyName: "linkerd-destination",
+	} {
+		require.Equal(t, account+".mesh.serviceaccount.identity.linkerd.cluster.local", env[name])
+	}
 }
 
 func TestPodsAreInjectedAsTheGoldenFilesShow(t *testing.T) {
@@ -216,6 +245,23 @@ func TestWishesThatMakeNoSenseAreToldInTheLogAndTheDefaultsStay(t *testing.T) {
 	}
 }
 
+func TestAmountsOfTheValuesThatAreNoQuantityAreRefused(t *testing.T) {
+	for name, tc := range map[string]struct{ old, new, says string }{
+		"the proxy's memory limit":         {"limit: 250Mi", "limit: 250M1", `proxy.resources.memory.limit: "250M1" is no quantity`},
+		"the proxy's CPU request":          {"request: 100m", "request: 100 m", `proxy.resources.cpu.request: "100 m" is no quantity`},
+		"the init container's CPU limit":   {"webhookFailurePolicy", "proxyInit: {resources: {cpu: {limit: fast}}}\nx", `proxyInit.resources.cpu.limit: "fast" is no quantity`},
+		"the init container's memory":      {"webhookFailurePolicy", "proxyInit: {resources: {memory: {request: 1e}}}\nx", `proxyInit.resources.memory.request: "1e" is no quantity`},
+		"one of them, with the other told": {"20Mi, limit: 250Mi", "many, limit: more", `proxy.resources.memory.limit: "more" is no quantity`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(values, tc.old, tc.new, 1)
+			require.NotEqual(t, values, text)
+			_, err := ParseConfig([]byte(text))
+			require.ErrorContains(t, err, tc.says)
+		})
+	}
+}
+
 func TestPortsToSkipThatMakeNoSenseReachTheInitContainerWhichDoesNotAcceptThem(t *testing.T) {
 	c, err := ParseConfig([]byte(values))
 	require.NoError(t, err)
@@ -279,7 +325,7 @@ func TestAPodOfAKindOfOwnerThatNoLabelNamesHasNone(t *testing.T) {
 		"Job": "linkerd.io/proxy-job", "ReplicaSet": "linkerd.io/proxy-replicaset", "ReplicationController": "linkerd.io/proxy-replicationcontroller",
 		"Pod": "", "Rollout": "",
 	} {
-		got := labels(input{namespace: "prod-app", owner: kubeapi.Owner{Kind: kind, Name: "web"}})
+		got := labels(input{namespace: "prod-app", mesh: "linkerd", owner: kubeapi.Owner{Kind: kind, Name: "web"}})
 		wantAll := map[string]string{"linkerd.io/control-plane-ns": "linkerd", "linkerd.io/workload-ns": "prod-app"}
 		if want != "" {
 			wantAll[want] = "web"

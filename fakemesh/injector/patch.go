@@ -26,6 +26,7 @@ type input struct {
 	anchors   string // PEM
 	pod       *corev1.Pod
 	namespace string
+	mesh      string            // namespace of the control plane
 	inherited map[string]string // the namespace's annotations
 	owner     kubeapi.Owner
 }
@@ -71,7 +72,7 @@ func listOps[T any](path string, have int, add ...T) []op {
 
 func labels(in input) map[string]string {
 	out := map[string]string{
-		contract.LabelControlPlaneNS: controlPlaneNamespace,
+		contract.LabelControlPlaneNS: in.mesh,
 		contract.LabelWorkloadNS:     in.namespace,
 	}
 	if slices.Contains(labelledOwners, in.owner.Kind) {
@@ -83,8 +84,6 @@ func labels(in input) map[string]string {
 
 // labelledOwners are the kinds of owner that a label names.
 var labelledOwners = []string{"Deployment", "StatefulSet", "DaemonSet", "Job", "ReplicaSet", "ReplicationController"}
-
-const controlPlaneNamespace = "linkerd"
 
 func annotations(in input, s podSettings) map[string]string {
 	out := map[string]string{

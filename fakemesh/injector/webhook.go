@@ -41,6 +41,7 @@ const (
 type Webhook struct {
 	ConfigFile  string // read anew for each object, so that changed values count at once
 	AnchorsFile string
+	Namespace   string // of the control plane
 	Cluster     Cluster
 	Owners      Owners
 	Recorder    Recorder
@@ -142,7 +143,8 @@ func (w *Webhook) pod(ctx context.Context, req *admissionv1.AdmissionRequest, te
 		return nil, fmt.Errorf("read the trust anchors: %w", err)
 	}
 	ops, ignored := patch(input{
-		config: config, anchors: string(anchors), pod: pod, namespace: namespace, inherited: ns.Annotations, owner: owner,
+		config: config, anchors: string(anchors), pod: pod, namespace: namespace, mesh: w.Namespace,
+		inherited: ns.Annotations, owner: owner,
 	})
 	for _, what := range ignored {
 		w.Log.Warn("ignored: "+what, "namespace", namespace, "owner", owner.Name)

@@ -195,6 +195,29 @@ func TestNamespacesAndEvents(t *testing.T) {
 		[]string{a.events[0].Reason, a.events[0].Message, a.events[0].Type, a.events[0].InvolvedObject.Name, a.events[0].Source.Component})
 }
 
+func TestEventsAreWrittenBeforeTheirWriterIsClosed(t *testing.T) {
+	c, a := serve(t)
+	web := &corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "prod-app", Name: "web"}
+	events := NewEvents(c, "linkerd-identity")
+	events.Normal(web, "IssuerUpdated", "taken")
+	events.Warning(web, "IssuerValidationFailed", "refused")
+	events.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	require.Len(t, a.events, 2, "no more, no less")
+	require.Equal(t, []string{"IssuerUpdated", "IssuerValidationFailed"}, []string{a.events[0].Reason, a.events[1].Reason})
+}
+
+func TestAnAPIServerThatIsAwayDoesNotHoldUpTheEnd(t *testing.T) {
+	c, err := New(&rest.Config{Host: "http://127.0.0.1:1"})
+	require.NoError(t, err)
+	events := NewEvents(c, "linkerd-identity")
+	events.Normal(&corev1.ObjectReference{Kind: "Deployment", Namespace: "prod-app", Name: "web"}, "IssuerUpdated", "taken")
+	began := time.Now()
+	events.Close()
+	require.Less(t, time.Since(began), 4*flushLimit)
+}
+
 func TestAPodsLabelsTellItsDeployment(t *testing.T) {
 	yes := true
 	p := pod("web-5d4f-x")

@@ -24,7 +24,8 @@ import (
 // Config is all that a proxy is told.
 type Config struct {
 	LogLevel        slog.Level
-	Pod             string // namespace/name
+	LogUnknown      []string // parts of the log filter that say nothing
+	Pod             string   // namespace/name
 	PodIP           netip.Addr
 	LocalName       string
 	Roots           *x509.CertPool
@@ -98,12 +99,15 @@ func FromEnv(get func(string) string) (Config, error) {
 	e.note(contract.EnvProbes, err)
 	c.Policy.Probes = append(c.Policy.Probes, policy.Probe{Port: contract.PortAdmin, Path: "/live"}, policy.Probe{Port: contract.PortAdmin, Path: "/ready"})
 	c.Policy.ProbeNetworks = policy.Everywhere()
+	c.LogUnknown = e.unknown
 	return c, errors.Join(e.errs...)
 }
 
 type env struct {
 	get  func(string) string
 	errs []error
+
+	unknown []string // see Config.LogUnknown
 }
 
 func (e *env) note(name string, err error) {
@@ -157,22 +161,53 @@ func (e *env) ports(name string) ports.Set {
 	return set
 }
 
-// level reads the first word of Linkerd's log filter, such as
-// "warn,linkerd=info"; its own module's level counts before the general one.
+// level reads a log filter of Linkerd's, see parseLevel.
 func (e *env) level(name string) slog.Level {
-	level := slog.LevelInfo
-	for item := range strings.SplitSeq(e.get(name), ",") {
-		word := strings.TrimPrefix(strings.TrimSpace(item), "linkerd=")
-		switch word {
-		case "trace", "debug":
-			level = slog.LevelDebug
-		case "info":
-			level = slog.LevelInfo
-		case "warn":
-			level = slog.LevelWarn
-		case "error", "off":
-			level = slog.LevelError
+	level, unknown := parseLevel(e.get(name))
+	e.unknown = append(e.unknown, unknown...)
+	return level
+}
+
+// ownModule is what the stand-in's one module is called; linkerd2_proxy is the
+// other name that filters of Linkerd's have for it.
+const ownModule, otherModule = "linkerd", "linkerd2_proxy"
+
+// parseLevel reads a log filter such as "warn,linkerd=info": levels for all
+// modules and for single ones, of which the later counts. The level of the
+// stand-in's own module counts before the general one, wherever it stands; a
+// module without a level says everything. unknown are the parts that say nothing:
+// words that are no level, on their own or of the own module. The levels of
+// modules that only Linkerd has are passed over.
+func parseLevel(text string) (level slog.Level, unknown []string) {
+	all, own, hasOwn := slog.LevelInfo, slog.LevelInfo, false
+	for item := range strings.SplitSeq(text, ",") {
+		item = strings.TrimSpace(item)
+		module, word, named := strings.Cut(item, "=")
+		ours := module == ownModule || module == otherModule
+		if ours && !named {
+			word = "trace"
+		} else if !named {
+			word = module
+		}
+		l, known := levels[strings.ToLower(word)]
+		switch {
+		case item == "", named && !ours && known:
+		case !known:
+			unknown = append(unknown, item)
+		case ours:
+			own, hasOwn = l, true
+		default:
+			all = l
 		}
 	}
-	return level
+	if hasOwn {
+		return own, unknown
+	}
+	return all, unknown
+}
+
+// levels are the words of a log filter.
+var levels = map[string]slog.Level{
+	"trace": slog.LevelDebug, "debug": slog.LevelDebug, "info": slog.LevelInfo,
+	"warn": slog.LevelWarn, "error": slog.LevelError, "off": slog.LevelError,
 }

@@ -106,7 +106,7 @@ func (p *proxy) admin(shutdown func()) (stop func(), err error) {
 		return nil, err
 	}
 	handler := admin.New(admin.Options{
-		Metrics: p.metrics, Ready: func() bool { return p.valid(time.Now()) },
+		Metrics: p.metrics, Ready: p.ready,
 		Shutdown: shutdown, Drain: p.in.Drain,
 	})
 	guarded := p.in.Guard(netip.AddrPortFrom(p.c.PodIP, contract.PortAdmin), handler)
@@ -125,10 +125,15 @@ func (p *proxy) admin(shutdown func()) (stop func(), err error) {
 	}, nil
 }
 
-// valid says whether there is a certificate that peers accept.
-func (p *proxy) valid(now time.Time) bool {
-	cert := p.creds.Leaf()
-	return cert != nil && now.Before(cert.Leaf.NotAfter)
+// ready says whether there has been a certificate. As in Linkerd one that has
+// expired leaves the pod ready: calls in the clear go on.
+func (p *proxy) ready() bool {
+	select {
+	case <-p.keeper.Ready():
+		return true
+	default:
+		return false
+	}
 }
 
 // connect begins to obtain a certificate and prepares discovery.

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/fakemesh/contract"
+	"meshsim.dev/meshsim/fakemesh/identity"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 )
 
@@ -37,6 +38,26 @@ func TestAProxyIsReadyOnceItHasAnIdentityAndLiveBefore(t *testing.T) {
 	cp.open.Store(true)
 	w.awaitReady()
 	require.Eventually(t, func() bool { return told.Load() == 1 }, 5*time.Second, time.Millisecond)
+}
+
+func TestAProxyStaysReadyWhenItsCertificateHasExpired(t *testing.T) {
+	cp := startControlPlaneWith(t, identity.Validity{Lifetime: 3 * time.Second})
+	w := startWhole(t, cp, application(t, hello), netip.AddrPort{}, nil)
+	w.awaitReady()
+	cp.open.Store(false)
+	expired := func() bool {
+		_, text := w.admin(http.MethodGet, "/metrics")
+		_, rest, ok := strings.Cut(text, "\nidentity_cert_expiration_timestamp_seconds ")
+		line, _, _ := strings.Cut(rest, "\n")
+		at, err := strconv.ParseFloat(line, 64)
+		return ok && err == nil && time.Now().After(time.Unix(int64(at), 0))
+	}
+	require.Eventually(t, expired, 20*time.Second, 50*time.Millisecond)
+	require.True(t, w.ready())
+	res, err := http.Get("http://" + w.c.InboundListen + "/")
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode, "calls in the clear go on")
 }
 
 func TestOnSIGTERMRequestsEndAndNothingNewIsTaken(t *testing.T) {

@@ -65,6 +65,12 @@ func (c *controlPlane) Watch(req *meshapi.WatchRequest, stream meshapi.Destinati
 
 func startControlPlane(t *testing.T) *controlPlane {
 	t.Helper()
+	return startControlPlaneWith(t, identity.Validity{Lifetime: time.Hour, ClockSkew: time.Minute})
+}
+
+// startControlPlaneWith issues leaves of that validity.
+func startControlPlaneWith(t *testing.T, validity identity.Validity) *controlPlane {
+	t.Helper()
 	c := &controlPlane{root: meshtest.Root(t, "root"), answers: map[string]*meshapi.Destinations{}}
 	c.open.Store(true)
 	dir := t.TempDir()
@@ -72,7 +78,7 @@ func startControlPlane(t *testing.T) *controlPlane {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
 	service, err := identity.NewService(identity.Options{
-		IssuerDir: dir, Roots: c.root.Pool(), TrustDomain: "cluster.local", Validity: identity.Validity{Lifetime: time.Hour, ClockSkew: time.Minute},
+		IssuerDir: dir, Roots: c.root.Pool(), TrustDomain: "cluster.local", Validity: validity,
 		Reviewer: c, Recorder: c, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)

@@ -29,6 +29,13 @@ import (
 // address that its application dials.
 const maxStreams = 4096
 
+// lameDuck is how long a webhook takes calls after it was told to end. Its pod
+// leaves its Service at that moment, but API servers and nodes learn that late;
+// what is refused meanwhile fails the creation of a pod under failurePolicy Fail.
+// Proxies need no such time: they try again. Together with drainTime it is well
+// within the 30 s that a pod has to end.
+const lameDuck = 5 * time.Second
+
 // drainTime is how long a control plane server lets calls end.
 const drainTime = 5 * time.Second
 
@@ -45,6 +52,7 @@ func health(ctx context.Context, addr string, ready func() bool) error {
 	return serveHTTP(ctx, addr, mux, nil)
 }
 
+// serveHTTP serves until ctx ends, and on for as long as others may not know it.
 func serveHTTP(ctx context.Context, addr string, h http.Handler, cfg *tls.Config) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -53,20 +61,46 @@ func serveHTTP(ctx context.Context, addr string, h http.Handler, cfg *tls.Config
 	if cfg != nil {
 		l = tls.NewListener(l, cfg)
 	}
+	return serveOn(ctx, l, h, ending{lameDuck, drainTime})
+}
+
+// ending is how a server ends: it goes on taking calls for a while, then lets
+// those end that it has.
+type ending struct{ lameDuck, drain time.Duration }
+
+func serveOn(ctx context.Context, l net.Listener, h http.Handler, end ending) error {
 	server := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: leaving(ctx, h), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 	}
+	ended := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
-		drain, cancel := context.WithTimeout(context.Background(), drainTime)
+		time.Sleep(end.lameDuck)
+		drain, cancel := context.WithTimeout(context.Background(), end.drain)
 		defer cancel()
-		_ = server.Shutdown(drain)
+		ended <- server.Shutdown(drain)
 	})
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve on %s: %w", addr, err)
+		return fmt.Errorf("serve on %s: %w", l.Addr(), err)
+	}
+	// Serve returns when Shutdown begins.
+	if err := <-ended; err != nil {
+		server.Close()
+		return fmt.Errorf("let the calls on %s end: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// leaving tells clients, once ctx has ended, to come back by another connection.
+// Who finds out by a connection that is closed may be sending on it.
+func leaving(ctx context.Context, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func newGRPC(creds credentials.TransportCredentials) *grpc.Server {
@@ -131,7 +165,7 @@ func runIdentity(ctx context.Context, o *options) error {
 	}
 	scheme, err := identity.ParseScheme(*issuerScheme)
 	if err != nil {
-		return wrongUse(err)
+		return wrongFlag("issuer-scheme", err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {
@@ -153,8 +187,6 @@ func runIdentity(ctx context.Context, o *options) error {
 		Reviewer: client, Recorder: identityEvents{events, *namespace}, Log: o.log,
 	})
 	if err != nil {
-		// The event goes out in the background.
-		time.Sleep(time.Second)
 		return err
 	}
 	own := meshid.ID{ServiceAccount: "linkerd-identity", Namespace: *namespace}.Name(*domain)

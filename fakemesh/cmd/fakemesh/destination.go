@@ -37,7 +37,7 @@ func runDestination(ctx context.Context, o *options) error {
 	}
 	opaquePorts, err := ports.Parse(*opaque)
 	if err != nil {
-		return fmt.Errorf("--opaque-ports: %w", err)
+		return wrongFlag("opaque-ports", err)
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {
@@ -95,6 +95,7 @@ func runInjector(ctx context.Context, o *options) error {
 	config := o.flags.String("config", filepath.Join(contract.MountConfig, contract.ConfigFile), "`file` with the mesh's values")
 	roots := o.flags.String("trust-roots", filepath.Join(contract.MountTrustRoots, contract.TrustRootsKey), "`file` with the trust anchors")
 	tlsDir := o.flags.String("tls-dir", contract.MountWebhookTLS, "`folder` with the webhook's tls.crt and tls.key")
+	namespace := o.flags.String("namespace", meshid.ControlPlaneNamespace, "`namespace` of the control plane")
 	if err := o.parse(); err != nil {
 		return err
 	}
@@ -112,10 +113,10 @@ func runInjector(ctx context.Context, o *options) error {
 	events := kubeapi.NewEvents(client, "linkerd-proxy-injector")
 	defer events.Close()
 	hook := &injector.Webhook{
-		ConfigFile: *config, AnchorsFile: *roots, Cluster: client,
+		ConfigFile: *config, AnchorsFile: *roots, Namespace: *namespace, Cluster: client,
 		Owners: kubeapi.NewOwners(client), Recorder: events, Log: o.log,
 	}
-	certificate := admit.NewCertificate(*tlsDir)
+	certificate := admit.NewCertificate(*tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}

@@ -58,6 +58,9 @@ func (e usageError) Unwrap() error { return e.error }
 // wrongUse is an error of the command's arguments.
 func wrongUse(err error) error { return usageError{error: err} }
 
+// wrongFlag is an error of a flag's value.
+func wrongFlag(name string, err error) error { return wrongUse(fmt.Errorf("--%s: %w", name, err)) }
+
 // exitError is an error with an exit code of its own.
 type exitError struct {
 	error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -27,6 +28,9 @@ func runProxy(ctx context.Context, o *options) error {
 		return fmt.Errorf("read the environment: %w", err)
 	}
 	o.level.Set(c.LogLevel)
+	if len(c.LogUnknown) > 0 {
+		o.log.Warn("parts of the log level say nothing", "parts", c.LogUnknown, "level", c.LogLevel)
+	}
 	fit := func(err error) {
 		if err != nil {
 			o.log.Warn("the process is larger than it need be", "error", err)
@@ -49,16 +53,9 @@ func runInit(_ context.Context, o *options) error {
 	if err := o.parse(); err != nil {
 		return err
 	}
-	if *in > 65535 || *out > 65535 {
-		return wrongUse(errors.New("a port has at most 65535"))
-	}
-	r := redirect.Rules{InboundPort: uint16(*in), OutboundPort: uint16(*out), ProxyUID: uint32(*uid)}
-	var err error
-	if r.SkipInbound, err = ports.Parse(*skipIn); err != nil {
-		return fmt.Errorf("--inbound-ports-to-ignore: %w", err)
-	}
-	if r.SkipOutbound, err = ports.Parse(*skipOut); err != nil {
-		return fmt.Errorf("--outbound-ports-to-ignore: %w", err)
+	r, err := redirection(*in, *out, *uid, *skipIn, *skipOut)
+	if err != nil {
+		return err
 	}
 	if err := redirect.Apply(r); err != nil {
 		return err
@@ -66,6 +63,31 @@ func runInit(_ context.Context, o *options) error {
 	o.log.Info("traffic is redirected", "inbound", r.InboundPort, "outbound", r.OutboundPort,
 		"skipInbound", r.SkipInbound.String(), "skipOutbound", r.SkipOutbound.String())
 	return nil
+}
+
+// redirection makes the rules of the flags' values.
+func redirection(in, out, uid uint, skipIn, skipOut string) (redirect.Rules, error) {
+	for _, f := range []struct {
+		name      string
+		got, most uint
+	}{
+		{"incoming-proxy-port", in, math.MaxUint16},
+		{"outgoing-proxy-port", out, math.MaxUint16},
+		{"proxy-uid", uid, math.MaxUint32},
+	} {
+		if f.got > f.most {
+			return redirect.Rules{}, wrongFlag(f.name, fmt.Errorf("%d is more than %d", f.got, f.most))
+		}
+	}
+	r := redirect.Rules{InboundPort: uint16(in), OutboundPort: uint16(out), ProxyUID: uint32(uid)}
+	var err error
+	if r.SkipInbound, err = ports.Parse(skipIn); err != nil {
+		return r, wrongFlag("inbound-ports-to-ignore", err)
+	}
+	if r.SkipOutbound, err = ports.Parse(skipOut); err != nil {
+		return r, wrongFlag("outbound-ports-to-ignore", err)
+	}
+	return r, nil
 }
 
 func admin(port uint) string { return "http://127.0.0.1:" + strconv.Itoa(int(port)) }

@@ -58,14 +58,14 @@ func (f *policyFlags) settings() (control.Settings, error) {
 	s := control.Settings{Mesh: convert.Mesh{TrustDomain: f.domain}}
 	var err error
 	if s.Mesh.Networks, err = policy.ParseNetworks(f.networks); err != nil {
-		return s, fmt.Errorf("--cluster-networks: %w", err)
+		return s, wrongFlag("cluster-networks", err)
 	}
 	s.Defaults.Networks = s.Mesh.Networks
 	if s.Defaults.ProbeNetworks, err = policy.ParseNetworks(f.probeNetworks); err != nil {
-		return s, fmt.Errorf("--probe-networks: %w", err)
+		return s, wrongFlag("probe-networks", err)
 	}
 	if s.Defaults.Policy, err = policy.ParseDefault(f.policy); err != nil {
-		return s, fmt.Errorf("--default-policy: %w", err)
+		return s, wrongFlag("default-policy", err)
 	}
 	return s, nil
 }
@@ -77,7 +77,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	}
 	settings, err := f.settings()
 	if err != nil {
-		return wrongUse(err)
+		return err
 	}
 	client, err := kubeapi.InCluster()
 	if err != nil {
@@ -102,7 +102,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	certificate := admit.NewCertificate(f.tlsDir)
+	certificate := admit.NewCertificate(f.tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func runSPValidator(ctx context.Context, o *options) error {
 	if err := o.parse(); err != nil {
 		return err
 	}
-	certificate := admit.NewCertificate(*tlsDir)
+	certificate := admit.NewCertificate(*tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}
