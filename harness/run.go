@@ -127,6 +127,7 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	lower, err := traffic.RaisePriority()
 	defer lower()
+	defer traffic.Ballast()()
 	if err != nil {
 		r.run.Notes = append(r.run.Notes, "the sender runs at ordinary priority: "+err.Error())
 	}

@@ -127,7 +127,7 @@ func (f *Folder) writeRun(r Run) error {
 }
 
 // AddRequest appends one request.
-func (f *Folder) AddRequest(r Request) error { return f.requests.add(r) }
+func (f *Folder) AddRequest(r Request) error { return f.requests.addRequest(&r) }
 
 // AddEvent appends one event.
 func (f *Folder) AddEvent(e Event) error { return f.events.add(e) }

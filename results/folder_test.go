@@ -33,7 +33,7 @@ func readAll(t *testing.T, f *Folder) ([]Request, Read, error) {
 	return all, read, err
 }
 
-func newFolder(t *testing.T) *Folder {
+func newFolder(t testing.TB) *Folder {
 	t.Helper()
 	f, err := Create(t.TempDir(), "20260102T030405Z-demo")
 	require.NoError(t, err)

@@ -70,11 +70,8 @@ func (w *lineWriter) add(v any) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.shut {
-		return fmt.Errorf("write %s: %w", w.path, os.ErrClosed)
-	}
-	if w.err != nil {
-		return w.err
+	if err := w.unfit(); err != nil {
+		return err
 	}
 	if err := w.json.Encode(v); err != nil { // nothing of it is written when it cannot be encoded
 		if _, err := json.Marshal(v); err != nil {
@@ -85,6 +82,32 @@ func (w *lineWriter) add(v any) error {
 	}
 	w.count++
 	return nil
+}
+
+// addRequest is add for a request.
+func (w *lineWriter) addRequest(r *Request) error {
+	if w == nil {
+		return ErrReadOnly
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.unfit(); err != nil {
+		return err
+	}
+	if _, err := w.buf.Write(appendRequest(w.buf.AvailableBuffer(), r)); err != nil {
+		w.keep(err)
+		return w.err
+	}
+	w.count++
+	return nil
+}
+
+// unfit is why nothing can be added; w.mu is held.
+func (w *lineWriter) unfit() error {
+	if w.shut {
+		return fmt.Errorf("write %s: %w", w.path, os.ErrClosed)
+	}
+	return w.err
 }
 
 // flush brings everything that was added to the file. A nil writer has nothing.

@@ -82,6 +82,34 @@ func FuzzRequestLine(f *testing.F) {
 	})
 }
 
+func FuzzRequestIsWrittenAsByEncodingJSON(f *testing.F) {
+	f.Add(uint64(1), int64(2), 200, "baseline", "edge>shop", "~x@n/v1:12(pay:1:2=~y@m/v1:3)", "")
+	f.Add(^uint64(0), int64(-1), 0, "", "", "", `say "no" \ <b>&</b>`)
+	f.Add(uint64(0), int64(0), -5, "é\xff", "\u2028", "\x7f\x00\n", ">")
+	f.Fuzz(func(t *testing.T, seq uint64, at int64, status int, phase, hop, hops, why string) {
+		for _, r := range []Request{
+			{Seq: seq, Scheduled: at, Sent: at + 1, Done: at + 2, Status: status, Phase: phase, Hop: hop, Hops: hops, Error: why},
+			{Route: phase, Proto: hop, Outcome: hops, Class: why, Pod: phase, OrderID: hop, Agent: hops},
+		} {
+			want, err := json.Marshal(r)
+			require.NoError(t, err)
+			require.Equal(t, string(want)+"\n", string(appendRequest(nil, &r)))
+		}
+	})
+}
+
+func BenchmarkAddRequest(b *testing.B) {
+	f := newFolder(b)
+	r := request(1)
+	r.Hops = "~x@n/v1:12(pay:1:2=~y@m/v1:3)"
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := f.AddRequest(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestEveryRequestIsPreparedAndHandedOnInOrder(t *testing.T) {
 	f := newFolder(t)
 	const n = 8000 // several blocks

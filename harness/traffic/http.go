@@ -37,23 +37,30 @@ type httpSender struct {
 	base    string // http://127.0.0.1:port
 	timeout time.Duration
 	wires   *wires
+	plain   []string // the encoding of a body that is empty
 
 	mu     sync.Mutex
 	hits   map[uint64]*hit // by vegeta's number
 	broken error           // why no target could be made, which ends vegeta's attack
 }
 
-// hit is one request under way.
+// hit is one request under way, and the body of its answer: it keeps the error that
+// cut that off, and ends the request's timeout and its use of a connection with it.
 type hit struct {
+	io.ReadCloser // the answer's body
+
 	n       uint64 // of the desk
 	orderID string
 	sent    time.Duration
-	err     error // with its type
+	err     error  // with its type
+	cancel  func() // the timeout
+	done    func() // gives the connection back
 }
 
 func newHTTPSender(d *desk, script *Script, addr string, t scenarios.Traffic, hosts ...string) *httpSender {
 	return &httpSender{
-		desk: d, script: script, base: "http://" + addr, timeout: t.Timeout, wires: newWires(t.Sender, hosts...), hits: map[uint64]*hit{},
+		desk: d, script: script, base: "http://" + addr, timeout: t.Timeout, wires: newWires(t.Sender, hosts...), plain: []string{"identity"},
+		hits: map[uint64]*hit{},
 	}
 }
 
@@ -115,38 +122,36 @@ func (s *httpSender) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// from here on it is the shop's time: what a wait for a connection took is not
 	ctx, cancel := context.WithTimeout(r.Context(), s.timeout)
-	end := func() { done(); cancel() }
+	h.cancel, h.done = cancel, done
 	r = r.WithContext(ctx) // a copy, but for its header
-	r.Header = onTheWire(r.Header)
+	// what only this side knows; vegeta makes the header anew for each hit, and does
+	// not look at it again
+	delete(r.Header, ticketHeader)
+	delete(r.Header, vegetaSeq)
 	if r.Body == nil || r.Body == http.NoBody {
 		// Go's transport repeats a request without a body when a kept connection
 		// breaks; a body that cannot be had again keeps it from hiding that. Where
 		// the encoding is said, the transport does not probe for what is in it.
-		r.Body = io.NopCloser(strings.NewReader(""))
-		r.TransferEncoding = []string{"identity"}
+		r.Body, r.TransferEncoding = emptyBody{}, s.plain
 	}
 	r.GetBody = nil
 	h.sent = s.desk.now()
 	res, err := wire.RoundTrip(r)
 	if err != nil {
-		end()
+		h.end()
 		h.err = err
 		return nil, err
 	}
-	res.Body = &watchedBody{ReadCloser: res.Body, hit: h, end: end}
+	h.ReadCloser, res.Body = res.Body, h
 	return res, nil
 }
 
-// onTheWire is a header without what only this side knows.
-func onTheWire(h http.Header) http.Header {
-	out := make(http.Header, len(h))
-	for name, values := range h {
-		if name != ticketHeader && name != vegetaSeq {
-			out[name] = values
-		}
-	}
-	return out
-}
+// emptyBody is a body without a byte, whoever reads it.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error)         { return 0, io.EOF }
+func (emptyBody) WriteTo(io.Writer) (int64, error) { return 0, nil }
+func (emptyBody) Close() error                     { return nil }
 
 // begin notes which of the desk's requests is which of vegeta's hits.
 func (s *httpSender) begin(r *http.Request) (*hit, error) {
@@ -184,24 +189,21 @@ func (s *httpSender) settle(r *vegeta.Result) {
 	s.desk.finish(h.n, h.sent, done, h.orderID, j)
 }
 
-// watchedBody keeps the error that cut an answer off, and ends its timeout and
-// its use of a connection.
-type watchedBody struct {
-	io.ReadCloser
-	hit *hit
-	end func()
-}
-
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+func (h *hit) Read(p []byte) (int, error) {
+	n, err := h.ReadCloser.Read(p)
 	if err != nil && err != io.EOF {
-		b.hit.err = err
+		h.err = err
 	}
 	return n, err
 }
 
-func (b *watchedBody) Close() error {
-	err := b.ReadCloser.Close()
-	b.end()
+func (h *hit) Close() error {
+	err := h.ReadCloser.Close()
+	h.end()
 	return err
+}
+
+func (h *hit) end() {
+	h.done()
+	h.cancel()
 }

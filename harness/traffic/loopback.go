@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/socket"
 )
 
 // loopback is the only host that traffic goes to from this machine.
@@ -48,7 +49,10 @@ func dialOnly(hosts ...string) func(ctx context.Context, network, addr string) (
 		if host != loopback && !slices.Contains(hosts, host) {
 			return nil, fmt.Errorf("dial %s: %w", addr, errForeign)
 		}
-		var d net.Dialer
-		return d.DialContext(ctx, network, addr)
+		c, err := socket.Dial(ctx, new(net.Dialer), network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
 	}
 }

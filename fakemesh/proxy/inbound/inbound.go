@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/socket"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 	"meshsim.dev/meshsim/fakemesh/policy"
@@ -242,7 +243,7 @@ const dialTries = 3
 // CPU for as long as the limit sees the same; so one more look is taken.
 func (i *Inbound) dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Timeout: i.ConnectTimeout, KeepAlive: -1}
-	c, err := patiently(ctx, func() (net.Conn, error) { return tcp.Dial(ctx, &d, dst.String()) })
+	c, err := patiently(ctx, func() (net.Conn, error) { return socket.Dial(ctx, &d, "tcp4", dst.String()) })
 	if err != nil {
 		return nil, fmt.Errorf("connect to port %d: %w", dst.Port(), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/socket"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
@@ -124,7 +125,7 @@ func (x *endpoint) connect(ctx context.Context, addr string, protocols ...string
 	if x.identity != "" && x.creds.Leaf() == nil {
 		return nil, meshtls.ErrNoIdentity
 	}
-	raw, err := tcp.Dial(ctx, &x.dialer, addr)
+	raw, err := socket.Dial(ctx, &x.dialer, "tcp4", addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}

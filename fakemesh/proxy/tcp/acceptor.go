@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/socket"
 )
 
 // Acceptor takes connections from a listener, no more than Max at a time. When
@@ -34,7 +36,7 @@ type Acceptor struct {
 
 // Tracked is a connection that its Acceptor can close.
 type Tracked struct {
-	*Conn
+	*socket.Conn
 	a    *Acceptor
 	once sync.Once
 	err  error
@@ -147,7 +149,7 @@ func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
 			a.Shed(1)
 			continue
 		}
-		own, err := Wrap(conn)
+		own, err := socket.Wrap(conn)
 		if err != nil {
 			c.Close()
 			continue
@@ -157,7 +159,7 @@ func (a *Acceptor) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-func (a *Acceptor) track(conn *Conn) *Tracked {
+func (a *Acceptor) track(conn *socket.Conn) *Tracked {
 	t := &Tracked{Conn: conn, a: a}
 	t.since.Store(time.Now().UnixNano())
 	a.open.Add(1)

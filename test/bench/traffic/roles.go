@@ -137,6 +137,7 @@ func send(ctx context.Context, t sending) (sent, error) {
 	}
 	lower, _ := traffic.RaisePriority() // as a rehearsal does; without root it has to do without
 	defer lower()
+	defer traffic.Ballast()()
 	lags := newLags()
 	var broken error
 	var count atomic.Int64

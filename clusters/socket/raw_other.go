@@ -1,6 +1,6 @@
-//go:build race
+//go:build race || !linux
 
-package tcp
+package socket
 
 import (
 	"errors"

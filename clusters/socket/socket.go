@@ -1,4 +1,6 @@
-package tcp
+// Package socket reads and writes TCP connections at less cost than net, where
+// messages are many and small.
+package socket
 
 import (
 	"context"
@@ -14,7 +16,7 @@ import (
 // Conn is a TCP connection that is read and written without telling Go's
 // scheduler of each system call. It need not know: the socket does not block,
 // it is waited for by the runtime's poller. What is saved is one awakening of
-// the runtime's monitor thread for each message on a proxy that was idle, which
+// the runtime's monitor thread for each message of a program that was idle, which
 // is most of them, and what that thread then does.
 type Conn struct {
 	*net.TCPConn
@@ -43,9 +45,9 @@ func Wrap(c *net.TCPConn) (*Conn, error) {
 	return x, nil
 }
 
-// Dial connects over IPv4.
-func Dial(ctx context.Context, d *net.Dialer, addr string) (*Conn, error) {
-	c, err := d.DialContext(ctx, "tcp4", addr)
+// Dial connects over a network of TCP: tcp, tcp4, tcp6.
+func Dial(ctx context.Context, d *net.Dialer, network, addr string) (*Conn, error) {
+	c, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

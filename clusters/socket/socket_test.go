@@ -1,4 +1,4 @@
-package tcp
+package socket
 
 import (
 	"context"
@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pair is a connection and its other end.
 func pair(t testing.TB) (ours *Conn, theirs *net.TCPConn) {
@@ -19,7 +22,7 @@ func pair(t testing.TB) (ours *Conn, theirs *net.TCPConn) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	ours, err = Dial(context.Background(), &net.Dialer{}, l.Addr().String())
+	ours, err = Dial(context.Background(), &net.Dialer{}, "tcp4", l.Addr().String())
 	require.NoError(t, err)
 	c, err := l.Accept()
 	require.NoError(t, err)
@@ -131,7 +134,7 @@ func TestDialTellsWhatIsWrong(t *testing.T) {
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	l.Close()
-	_, err = Dial(context.Background(), &net.Dialer{}, l.Addr().String())
+	_, err = Dial(context.Background(), &net.Dialer{}, "tcp4", l.Addr().String())
 	require.True(t, errors.Is(err, syscall.ECONNREFUSED), err)
 }
 
@@ -176,31 +179,4 @@ func echo(b *testing.B, c net.Conn, theirs net.Conn) {
 		b.Fatal(err)
 	}
 	<-ended
-}
-
-// One message of 16 KiB from one connection to the other, in a Join that has
-// begun.
-func BenchmarkJoin(b *testing.B) {
-	in, client := pair(b)
-	out, server := pair(b)
-	joined := make(chan struct{})
-	go func() {
-		Join(in, out)
-		close(joined)
-	}()
-	message := make([]byte, 16<<10)
-	got := make([]byte, len(message))
-	b.SetBytes(int64(len(message)))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := client.Write(message); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.ReadFull(server, got); err != nil {
-			b.Fatal(err)
-		}
-	}
-	client.Close()
-	server.Close()
-	<-joined
 }
