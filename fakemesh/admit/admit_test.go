@@ -2,7 +2,10 @@ package admit
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -59,4 +62,30 @@ func TestTheWebhooksCertificateIsReadAgainWhenItIsReplaced(t *testing.T) {
 	now = now.Add(reread)
 	require.Equal(t, third.Cert.Raw, get())
 	require.Equal(t, 2, told("level="))
+}
+
+func TestThePolicyWebhookReadsKeysInTheFormOfLinkerdsAlone(t *testing.T) {
+	dir := t.TempDir()
+	write := func(kind string, encode func(*ecdsa.PrivateKey) ([]byte, error)) {
+		cert, text := meshtest.Root(t, "webhook").PEM(t)
+		block, _ := pem.Decode(text)
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			key, err = x509.ParseECPrivateKey(block.Bytes)
+		}
+		require.NoError(t, err)
+		der, err := encode(key.(*ecdsa.PrivateKey))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	get := func(c *Certificate) error {
+		_, err := c.Get(nil)
+		return err
+	}
+	write("EC PRIVATE KEY", x509.MarshalECPrivateKey)
+	require.NoError(t, get(NewCertificate(dir, slog.New(slog.DiscardHandler))))
+	require.ErrorContains(t, get(NewPolicyCertificate(dir, slog.New(slog.DiscardHandler))), "has to be in PKCS #8")
+	write("PRIVATE KEY", func(k *ecdsa.PrivateKey) ([]byte, error) { return x509.MarshalPKCS8PrivateKey(k) })
+	require.NoError(t, get(NewPolicyCertificate(dir, slog.New(slog.DiscardHandler))))
 }

@@ -2,8 +2,11 @@ package admit
 
 import (
 	"crypto/tls"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -14,9 +17,10 @@ const reread = 5 * time.Second
 
 // Certificate is the webhook's own, read again when it was replaced.
 type Certificate struct {
-	dir string
-	log *slog.Logger
-	now func() time.Time
+	dir  string
+	log  *slog.Logger
+	now  func() time.Time
+	sec1 bool // an ECDSA key may be in the form SEC 1
 
 	mu   sync.Mutex
 	cert *tls.Certificate
@@ -26,7 +30,35 @@ type Certificate struct {
 
 // NewCertificate reads tls.crt and tls.key of a folder.
 func NewCertificate(dir string, log *slog.Logger) *Certificate {
-	return &Certificate{dir: dir, log: log, now: time.Now}
+	return &Certificate{dir: dir, log: log, now: time.Now, sec1: true}
+}
+
+// NewPolicyCertificate is NewCertificate for the policy controller. Linkerd's is
+// another program than its other webhooks, and reads an ECDSA key in the form
+// PKCS #8 alone: what would keep it from starting must not pass here.
+func NewPolicyCertificate(dir string, log *slog.Logger) *Certificate {
+	c := NewCertificate(dir, log)
+	c.sec1 = false
+	return c
+}
+
+func (c *Certificate) load() (*tls.Certificate, error) {
+	chain, err := os.ReadFile(filepath.Join(c.dir, "tls.crt"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(filepath.Join(c.dir, "tls.key"))
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(key); !c.sec1 && block != nil && block.Type == "EC PRIVATE KEY" {
+		return nil, errors.New("tls.key is in the form SEC 1, and has to be in PKCS #8 (a Certificate's privateKey.encoding)")
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, err
+	}
+	return &cert, nil
 }
 
 // Get is the certificate to show. While a replacement cannot be read, the one
@@ -37,11 +69,11 @@ func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.cert != nil && c.now().Sub(c.read) < reread {
 		return c.cert, nil
 	}
-	cert, err := tls.LoadX509KeyPair(filepath.Join(c.dir, "tls.crt"), filepath.Join(c.dir, "tls.key"))
+	cert, err := c.load()
 	c.read = c.now()
 	switch {
 	case err == nil:
-		c.cert, c.told = &cert, ""
+		c.cert, c.told = cert, ""
 	case c.cert == nil:
 		return nil, fmt.Errorf("read the webhook's certificate: %w", err)
 	case err.Error() != c.told:

@@ -102,7 +102,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	certificate := admit.NewCertificate(f.tlsDir, o.log)
+	certificate := admit.NewPolicyCertificate(f.tlsDir, o.log)
 	if _, err := certificate.Get(nil); err != nil {
 		return err
 	}
