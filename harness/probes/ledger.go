@@ -21,61 +21,38 @@ type Database interface {
 // shop finishes what a stopped pod left behind within a minute.
 const settling = 2 * time.Minute
 
-// Orders are the client's side of the ledger, by the ids that it chose.
-type Orders struct {
-	Acknowledged []string // the client was told that the order is placed
-	Ambiguous    []string // no answer came, or one that says nothing: it may have happened
-}
+// Orders are the client's side of the ledger: what it was told of each order, by
+// the id that it chose.
+type Orders map[string]results.Told
 
 // ReadOrders collects the orders of a run from its requests.
 func ReadOrders(folder *results.Folder) (Orders, error) {
-	acknowledged, ambiguous := map[string]bool{}, map[string]bool{}
+	orders := Orders{}
 	_, err := folder.EachRequest(func(r results.Request) error {
-		switch {
-		case r.OrderID == "":
-		case r.Outcome == results.OK:
-			acknowledged[r.OrderID] = true
-		case r.Outcome == results.Failed:
-			ambiguous[r.OrderID] = true
+		if told := r.Told(); told > orders[r.OrderID] {
+			orders[r.OrderID] = told // a later answer settles an earlier silence
 		}
 		return nil
 	})
 	if err != nil {
-		return Orders{}, fmt.Errorf("read the run's orders: %w", err)
+		return nil, fmt.Errorf("read the run's orders: %w", err)
 	}
-	orders := Orders{}
-	for id := range acknowledged {
-		orders.Acknowledged = append(orders.Acknowledged, id)
-		delete(ambiguous, id) // a later answer settled it
-	}
-	for id := range ambiguous {
-		orders.Ambiguous = append(orders.Ambiguous, id)
-	}
-	slices.Sort(orders.Acknowledged)
-	slices.Sort(orders.Ambiguous)
 	return orders, nil
 }
 
 // Ledger compares what the client was told with what the shop's database says.
+// The database must hold the orders of this run alone.
 func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, error) {
 	if err := awaitSettled(ctx, db); err != nil {
 		return results.Ledger{}, err
 	}
-	confirmed, err := column(ctx, db, "SELECT id FROM orders.orders WHERE status = 'confirmed' ORDER BY id")
+	written, err := db.Query(ctx, "SELECT id, status FROM orders.orders ORDER BY id")
 	if err != nil {
-		return results.Ledger{}, fmt.Errorf("read confirmed orders: %w", err)
+		return results.Ledger{}, fmt.Errorf("read the orders: %w", err)
 	}
-	written := make(map[string]bool, len(confirmed))
-	for _, id := range confirmed {
-		written[id] = true
-	}
-	ledger := results.Ledger{
-		Acknowledged: len(orders.Acknowledged), Ambiguous: len(orders.Ambiguous), Written: len(confirmed), Lost: []string{},
-	}
-	for _, id := range orders.Acknowledged {
-		if !written[id] {
-			ledger.Lost = append(ledger.Lost, id)
-		}
+	ledger, err := compare(orders, written)
+	if err != nil {
+		return results.Ledger{}, err
 	}
 	for _, view := range []struct {
 		sql  string
@@ -91,6 +68,59 @@ func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, er
 	}
 	return ledger, nil
 }
+
+// compare looks every order up that was sent, and those that are confirmed in
+// what was sent. written are ids with their status.
+func compare(orders Orders, written [][]string) (results.Ledger, error) {
+	answers := &results.Answers{Contradicted: []string{}, Unasked: []string{}}
+	ledger := results.Ledger{Lost: []string{}, Answers: answers}
+	status := make(map[string]string, len(written))
+	for _, row := range written {
+		if len(row) != 2 {
+			return results.Ledger{}, fmt.Errorf("read the orders: %d fields where an id and a status should be", len(row))
+		}
+		id := row[0]
+		status[id] = row[1]
+		if row[1] != confirmed {
+			continue
+		}
+		ledger.Written++
+		if orders[id] == results.ToldNothing {
+			answers.Unasked = append(answers.Unasked, id)
+		}
+	}
+	for id, told := range orders {
+		is, there := status[id]
+		switch told {
+		case results.ToldYes:
+			ledger.Acknowledged++
+			if is != confirmed {
+				ledger.Lost = append(ledger.Lost, id)
+			}
+		case results.ToldNo:
+			answers.Refused++
+			if is == confirmed {
+				answers.Contradicted = append(answers.Contradicted, id)
+			}
+		default:
+			ledger.Ambiguous++
+			switch {
+			case is == confirmed:
+				answers.AmbiguousWritten++
+			case there:
+				answers.AmbiguousCancelled++
+			default:
+				answers.AmbiguousAbsent++
+			}
+		}
+	}
+	slices.Sort(ledger.Lost)
+	slices.Sort(answers.Contradicted)
+	return ledger, nil
+}
+
+// confirmed is the status of an order that stands.
+const confirmed = "confirmed"
 
 func awaitSettled(ctx context.Context, db Database) error {
 	deadline := time.Now().Add(settling)
