@@ -8,6 +8,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/clusters/stack"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/results"
@@ -113,6 +114,10 @@ func (r *rehearsal) observe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	patience, err := orderPatience(r.Scenario)
+	if err != nil {
+		return err
+	}
 	look := []struct {
 		name string
 		when bool
@@ -133,7 +138,7 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		{results.ProbeVaultAudit, r.audit != nil, r.observeAudit},
 		{results.ProbeVaultRotation, r.env.Rollout.SecretsMoved() || installs(r.Scenario, "issuer"), r.rotation},
 		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
-			return probes.Ledger(ctx, r.database(), orders)
+			return probes.Ledger(ctx, r.database(), orders, patience)
 		}},
 	}
 	for _, l := range look {
@@ -153,6 +158,16 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// givingUp is how long the shop may take to look for orders that it gives up, and
+// to cancel them.
+const givingUp = time.Minute
+
+// orderPatience is how long the shop may leave orders open after the last request.
+func orderPatience(s *scenarios.Scenario) (time.Duration, error) {
+	after, err := shopchart.GiveUpAfter(s.Spec.Shop.Values)
+	return after + givingUp, err
 }
 
 // rotation looks how old what Vault keeps is. What the scenario has not put there

@@ -122,6 +122,9 @@ type Ledger struct {
 	Doubled         []string `json:"doubled"`
 	Oversold        []string `json:"oversold"`
 	PaymentMismatch []string `json:"paymentMismatch"`
+	// Unsettled orders were still under way when they were looked up: what becomes
+	// of them is not known.
+	Unsettled []string `json:"unsettled,omitempty"`
 	// Answers is nil in records that are older than it: they do not tell what
 	// became of orders that were refused or left without an answer.
 	Answers *Answers `json:"answers,omitempty"`
@@ -132,7 +135,8 @@ type Answers struct {
 	Refused      int      `json:"refused"`      // orders that the client was told come to nothing
 	Contradicted []string `json:"contradicted"` // refused, and confirmed all the same
 	Unasked      []string `json:"unasked"`      // confirmed, and in no request of the record
-	// The orders whose answer was lost, by what the database says of them.
+	// The orders whose answer was lost, by what the database says of them; those
+	// that are still under way are in none.
 	AmbiguousWritten   int `json:"ambiguousWritten"`
 	AmbiguousCancelled int `json:"ambiguousCancelled"`
 	AmbiguousAbsent    int `json:"ambiguousAbsent"`

@@ -17,9 +17,12 @@ type Database interface {
 	Query(ctx context.Context, sql string) ([][]string, error)
 }
 
-// settling is how long orders may stay unsettled after the last request: the
-// shop finishes what a stopped pod left behind within a minute.
-const settling = 2 * time.Minute
+// How long the database may be out of reach, as where it is just starting anew,
+// and how long one statement may take.
+const (
+	unreachable = 2 * time.Minute
+	oneAnswer   = time.Minute
+)
 
 // Orders are the client's side of the ledger: what it was told of each order, by
 // the id that it chose.
@@ -41,9 +44,11 @@ func ReadOrders(folder *results.Folder) (Orders, error) {
 }
 
 // Ledger compares what the client was told with what the shop's database says.
-// The database must hold the orders of this run alone.
-func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, error) {
-	if err := awaitSettled(ctx, db); err != nil {
+// The database must hold the orders of this run alone. patience is how long the
+// shop may take to settle the orders that it has begun; what is open then is named.
+func Ledger(ctx context.Context, db Database, orders Orders, patience time.Duration) (results.Ledger, error) {
+	db = insistent{db}
+	if err := awaitSettled(ctx, db, patience); err != nil {
 		return results.Ledger{}, err
 	}
 	written, err := db.Query(ctx, "SELECT id, status FROM orders.orders ORDER BY id")
@@ -81,20 +86,23 @@ func compare(orders Orders, written [][]string) (results.Ledger, error) {
 		}
 		id := row[0]
 		status[id] = row[1]
-		if row[1] != confirmed {
-			continue
-		}
-		ledger.Written++
-		if orders[id] == results.ToldNothing {
-			answers.Unasked = append(answers.Unasked, id)
+		switch row[1] {
+		case confirmed:
+			ledger.Written++
+			if orders[id] == results.ToldNothing {
+				answers.Unasked = append(answers.Unasked, id)
+			}
+		case cancelled:
+		default:
+			ledger.Unsettled = append(ledger.Unsettled, id)
 		}
 	}
 	for id, told := range orders {
-		is, there := status[id]
+		is := status[id]
 		switch told {
 		case results.ToldYes:
 			ledger.Acknowledged++
-			if is != confirmed {
+			if is == cancelled || is == "" {
 				ledger.Lost = append(ledger.Lost, id)
 			}
 		case results.ToldNo:
@@ -104,12 +112,12 @@ func compare(orders Orders, written [][]string) (results.Ledger, error) {
 			}
 		default:
 			ledger.Ambiguous++
-			switch {
-			case is == confirmed:
+			switch is {
+			case confirmed:
 				answers.AmbiguousWritten++
-			case there:
+			case cancelled:
 				answers.AmbiguousCancelled++
-			default:
+			case "":
 				answers.AmbiguousAbsent++
 			}
 		}
@@ -119,11 +127,15 @@ func compare(orders Orders, written [][]string) (results.Ledger, error) {
 	return ledger, nil
 }
 
-// confirmed is the status of an order that stands.
-const confirmed = "confirmed"
+// The states of orders that are settled; any other may become either.
+const (
+	confirmed = "confirmed"
+	cancelled = "cancelled"
+)
 
-func awaitSettled(ctx context.Context, db Database) error {
-	deadline := time.Now().Add(settling)
+// awaitSettled waits until no order is open, for as long as patience lasts.
+func awaitSettled(ctx context.Context, db Database, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
 	for {
 		rows, err := column(ctx, db, "SELECT count(*) FROM orders.orders WHERE settled_at IS NULL")
 		if err != nil {
@@ -133,16 +145,33 @@ func awaitSettled(ctx context.Context, db Database) error {
 		if err != nil {
 			return fmt.Errorf("count unsettled orders: %w", err)
 		}
-		if unsettled == 0 {
+		if unsettled == 0 || !time.Now().Before(deadline) {
 			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d orders are still unsettled %s after the last request", unsettled, settling)
 		}
 		if err := kube.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
 	}
+}
+
+// insistent asks again while the database is out of reach.
+type insistent struct{ Database }
+
+// Query implements Database. The error is that of the last time.
+func (i insistent) Query(ctx context.Context, sql string) ([][]string, error) {
+	deadline := time.Now().Add(unreachable)
+	for {
+		rows, err := i.once(ctx, sql)
+		if err == nil || !time.Now().Before(deadline) || kube.Sleep(ctx, time.Second) != nil {
+			return rows, err
+		}
+	}
+}
+
+func (i insistent) once(ctx context.Context, sql string) ([][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, oneAnswer)
+	defer cancel()
+	return i.Database.Query(ctx, sql)
 }
 
 // column returns the first field of every row, never nil.

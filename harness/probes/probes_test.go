@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -205,7 +206,7 @@ func TestLedgerNamesWhatIsLostAndWhatIsDoubled(t *testing.T) {
 		"ledger.doubled":          {{"c"}},
 		"ledger.payment_mismatch": {{"a"}},
 	}
-	got, err := Ledger(context.Background(), db, Orders{"a": results.ToldYes, "b": results.ToldYes, "d": results.ToldYes, "c": results.ToldUnsure})
+	got, err := Ledger(context.Background(), db, Orders{"a": results.ToldYes, "b": results.ToldYes, "d": results.ToldYes, "c": results.ToldUnsure}, time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, results.Ledger{
 		Acknowledged: 3, Ambiguous: 1, Written: 2,
@@ -225,7 +226,7 @@ func TestLedgerLooksUpWhatWasRefusedAndWhatWasLeftUnanswered(t *testing.T) {
 	got, err := Ledger(context.Background(), db, Orders{
 		"told": results.ToldYes, "declined": results.ToldNo, "declined-yet-there": results.ToldNo, "never-written": results.ToldNo,
 		"unsure-there": results.ToldUnsure, "unsure-cancelled": results.ToldUnsure, "unsure-absent": results.ToldUnsure,
-	})
+	}, time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, &results.Answers{
 		Refused: 3, Contradicted: []string{"declined-yet-there"}, Unasked: []string{"of-nobody"},
@@ -236,7 +237,7 @@ func TestLedgerLooksUpWhatWasRefusedAndWhatWasLeftUnanswered(t *testing.T) {
 }
 
 func TestARowOfOrdersWithoutAStatusIsAnError(t *testing.T) {
-	_, err := Ledger(context.Background(), book{"count(*)": {{"0"}}, "SELECT id, status": {{"a"}}}, Orders{})
+	_, err := Ledger(context.Background(), book{"count(*)": {{"0"}}, "SELECT id, status": {{"a"}}}, Orders{}, time.Minute)
 	require.ErrorContains(t, err, "1 fields where an id and a status should be")
 }
 
@@ -246,9 +247,57 @@ func (noDatabase) Query(context.Context, string) ([][]string, error) {
 	return nil, errors.New("connection refused")
 }
 
-func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
-	_, err := Ledger(context.Background(), noDatabase{}, Orders{})
-	require.ErrorContains(t, err, "connection refused")
+func TestALedgerThatCannotBeReadIsAnErrorAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := Ledger(t.Context(), noDatabase{}, Orders{}, time.Hour)
+		require.ErrorContains(t, err, "connection refused")
+		require.Equal(t, unreachable, time.Since(began))
+	})
+}
+
+// restarting is a database that refuses so many times before each answer.
+type restarting struct {
+	Database
+	refusals, left int
+}
+
+func (r *restarting) Query(ctx context.Context, sql string) ([][]string, error) {
+	if r.left > 0 {
+		r.left--
+		return nil, errors.New("the database system is starting up")
+	}
+	r.left = r.refusals
+	return r.Database.Query(ctx, sql)
+}
+
+func TestADatabaseThatStartsAnewIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &restarting{Database: book{"count(*)": {{"0"}}, "SELECT id, status": {{"a", "confirmed"}}}, refusals: 20}
+		got, err := Ledger(t.Context(), db, Orders{"a": results.ToldYes}, time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, 1, got.Written)
+		require.Empty(t, got.Lost)
+	})
+}
+
+func TestOrdersThatStayUnderWayAreNamedAndNotCalledLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		db := book{"count(*)": {{"3"}}, "SELECT id, status": {
+			{"told", "paid"}, {"refused", "reserved"}, {"unsure", "placed"}, {"whole", "confirmed"}, {"off", "cancelled"},
+		}}
+		got, err := Ledger(t.Context(), db, Orders{
+			"told": results.ToldYes, "refused": results.ToldNo, "unsure": results.ToldUnsure, "whole": results.ToldYes, "off": results.ToldNo,
+		}, 3*time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, 3*time.Minute, time.Since(began))
+		require.Equal(t, results.Ledger{
+			Acknowledged: 2, Ambiguous: 1, Written: 1, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
+			Unsettled: []string{"told", "refused", "unsure"},
+			Answers:   &results.Answers{Refused: 2, Contradicted: []string{}, Unasked: []string{}},
+		}, got)
+	})
 }
 
 func TestAnAnswerSettlesAnAmbiguousOrder(t *testing.T) {

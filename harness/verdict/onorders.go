@@ -35,9 +35,15 @@ func (e *evaluation) ledger(b budget.Budget) finding {
 		return missing("", "%s", why)
 	}
 	f.verdict = results.Pass
+	// Pieces are kept from the shelf while an order is under way, so stock adds up
+	// all the same.
+	if len(seen.Unsettled) > 0 && b.Subject != budget.ItemsOversold {
+		f.verdict, f.evidence = results.Inconclusive, firstOf(seen.Unsettled, 10)
+		f.measured += fmt.Sprintf("; %s still under way: %s", plural(int64(len(seen.Unsettled)), "order is", "orders are"), listed(seen.Unsettled, maxNamed))
+	}
 	if a := seen.Answers; a != nil && len(a.Unasked) > 0 {
 		// Either the record lacks requests, or the shop sells by itself.
-		f.verdict, f.evidence = results.Inconclusive, firstOf(a.Unasked, 10)
+		f.verdict, f.evidence = results.Inconclusive, append(f.evidence, firstOf(a.Unasked, 10)...)
 		f.measured += fmt.Sprintf("; %s that no request in the record asked for: %s",
 			plural(int64(len(a.Unasked)), "more is confirmed", "more are confirmed"), listed(a.Unasked, maxNamed))
 	}

@@ -16,7 +16,7 @@ func ledgerText(l results.Ledger) string {
 	}
 	unanswered := count(int64(l.Ambiguous)) + " left unanswered"
 	a := l.Answers
-	if a == nil {
+	if a == nil { // an older record
 		return strings.Join(append(parts, unanswered), "; ")
 	}
 	if l.Ambiguous > 0 {
@@ -26,6 +26,9 @@ func ledgerText(l results.Ledger) string {
 	parts = append(parts, fmt.Sprintf("%s refused, %s of them confirmed all the same", count(int64(a.Refused)), count(int64(len(a.Contradicted)))), unanswered)
 	if n := len(a.Unasked); n > 0 {
 		parts = append(parts, fmt.Sprintf("%s confirmed that no request in the record asked for", count(int64(n))))
+	}
+	if n := len(l.Unsettled); n > 0 {
+		parts = append(parts, fmt.Sprintf("%s still under way", count(int64(n))))
 	}
 	return strings.Join(parts, "; ")
 }
