@@ -71,6 +71,8 @@ type rehearsal struct {
 	run    results.Run
 	undo   []steps.Undoer
 	fleet  *agents.Fleet // nil when the scenario has no agents
+	whole  bool          // the last phase has come to its end
+	early  limits        // where it does not
 
 	host  *probes.HostMeter // nil where the kernel does not tell
 	meter *probes.ResourceMeter
@@ -100,7 +102,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	if err := folder.WriteRun(run); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}}
+	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}, early: earlyLimits()}
 	r.meter = probes.NewResourceMeter(client.Clientset, client.KubeletSummary)
 	r.seal = probes.NewSealWatch(client, sealInterval, r.record.now)
 	r.stack = &stack.Env{
@@ -122,6 +124,10 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 // rehearse sends traffic through all phases, then looks at what is left.
 func (r *rehearsal) rehearse(ctx context.Context) error {
 	plan, err := r.steps()
+	if err != nil {
+		return err
+	}
+	patience, err := orderPatience(r.Scenario)
 	if err != nil {
 		return err
 	}
@@ -157,19 +163,7 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.phases(ctx, plan, stream)
-	// What is in flight still belongs to the last phase; nothing new is sent.
-	if err == nil {
-		err = r.stopAgents(ctx)
-	}
-	err = errors.Join(err, stream.Stop())
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(r.observeWire(ctx), r.endCapture(ctx)); err != nil {
-		return err
-	}
-	return errors.Join(r.observe(ctx), r.record.err())
+	return r.conclude(ctx, r.phases(ctx, plan, stream), stream.Stop, patience)
 }
 
 // steps makes every step before the first is done, so that a scenario that

@@ -41,6 +41,10 @@ func (e *evaluation) injectedPods(b budget.Budget) finding {
 	if !reaches(int64(seen.Injected), int64(seen.Pods), b.Ratio) {
 		f.verdict, f.evidence = results.Fail, seen.Missing
 		f.measured += "; without it: " + listed(seen.Missing, maxNamed)
+		if e.run.Error != "" || e.run.Interrupted || !e.run.Ended() {
+			f.verdict = results.Inconclusive // their turn may not have come
+			f.measured += "; the run ended early"
+		}
 	} else if len(seen.Missing) > seen.Pods-seen.Injected {
 		return missing("", "%s, yet %d are named without it", f.measured, len(seen.Missing))
 	}

@@ -151,6 +151,26 @@ func TestTheLastObservationCounts(t *testing.T) {
 	require.Equal(t, results.Pass, v.Verdict)
 }
 
+func TestPodsWhoseTurnHadNotComeBreakNothing(t *testing.T) {
+	const budget = "injected pods = 100%"
+	half := results.Injection{Pods: 4, Injected: 1, Missing: []string{"a", "b", "c"}}
+	early := newQuietStory(budget).probe("injection", half)
+	early.run.Error = "step inject: timed out"
+	v := early.judge(t).Budgets[0]
+	require.Equal(t, results.Inconclusive, v.Verdict)
+	require.Equal(t, "1 of 4 pods have the proxy; without it: a, b, c; the run ended early", v.Measured)
+	require.Equal(t, results.Fail, newQuietStory(budget).probe("injection", half).judge(t).Verdict)
+}
+
+func TestWhatBrokeInARunThatEndedEarlyStaysBroken(t *testing.T) {
+	s := newQuietStory("orders lost or doubled = 0").probe("ledger", results.Ledger{Acknowledged: 12, Lost: []string{"o-1"}})
+	s.run.Error = "step restart-database: timed out"
+	require.Equal(t, results.Fail, s.judge(t).Verdict)
+	s = newQuietStory("orders lost or doubled = 0").probe("ledger", results.Ledger{Acknowledged: 12})
+	s.run.Error = "step restart-database: timed out"
+	require.Equal(t, results.Inconclusive, s.judge(t).Verdict, "and what held so far is no pass")
+}
+
 func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {
 	s := newQuietStory("mtls calls = 100% in inject, soak").
 		probe("injection", results.Injection{Pods: 4, Injected: 4}).
