@@ -24,7 +24,7 @@ func earlyLimits() limits {
 // phases early, that is what to look for, so it is done all the same, for a while
 // and also when ctx has ended; cause is returned.
 func (r *rehearsal) conclude(ctx context.Context, cause error, stopSender func() error, patience time.Duration) error {
-	r.whole = cause == nil
+	r.concluded, r.run.Interrupted = true, cause != nil && ctx.Err() != nil
 	stopping, done := ctx, context.CancelFunc(func() {})
 	if cause != nil {
 		stopping, done = outliving(ctx, r.early.whole)

@@ -114,7 +114,7 @@ func TestAnEarlyEndKeepsItsCauseAndStopsTheSender(t *testing.T) {
 	require.NoError(t, r.folder.Close())
 	require.Equal(t, "vault did not come", err.Error(), "what could not be looked at is not why the run ended")
 	require.True(t, ended)
-	require.False(t, r.whole)
+	require.True(t, r.run.Interrupted)
 	probes, _ := r.seen(t)
 	require.Contains(t, probes, results.ProbeInjection)
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,16 +64,16 @@ func Run(ctx context.Context, o Options) (path string, err error) {
 // rehearsal is one run under way.
 type rehearsal struct {
 	Options
-	kube   *kube.Client
-	stack  *stack.Env
-	folder *results.Folder
-	record *recorder
-	env    *steps.Env
-	run    results.Run
-	undo   []steps.Undoer
-	fleet  *agents.Fleet // nil when the scenario has no agents
-	whole  bool          // the last phase has come to its end
-	early  limits        // where it does not
+	kube      *kube.Client
+	stack     *stack.Env
+	folder    *results.Folder
+	record    *recorder
+	env       *steps.Env
+	run       results.Run
+	undo      []steps.Undoer
+	fleet     *agents.Fleet // nil when the scenario has no agents
+	concluded bool          // the phases have ended, early or not
+	early     limits        // where they end early
 
 	host  *probes.HostMeter // nil where the kernel does not tell
 	meter *probes.ResourceMeter
@@ -259,29 +260,37 @@ func (r *rehearsal) hold(ctx context.Context, phase scenarios.Phase, begun time.
 	}
 }
 
-// finishing is how long the clean-up of an interrupted run may take.
-const finishing = 3 * time.Minute
+// How long the parts of the clean-up may take, also of a run that was interrupted.
+// Each has its own time, so that what hangs keeps nothing else from being done.
+const (
+	removing = 2 * time.Minute // what the rehearsal itself put on the cluster
+	undoing  = 3 * time.Minute // one step
+)
 
 // finish closes the record, whatever happened, and undoes what was done when
 // asked to. It outlives a cancelled ctx.
 func (r *rehearsal) finish(ctx context.Context, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
-	defer cancel()
-	problems := []error{r.endCapture(ctx)} // where a failure came before its time
-	if r.Undo {
-		for i := len(r.undo) - 1; i >= 0; i-- {
-			problems = append(problems, r.undo[i].Undo(ctx))
-		}
-	}
-	if r.fleet != nil {
+	problems := []error{outlive(ctx, removing, r.endCapture)} // where a failure came before its time
+	if r.fleet != nil {                                       // before steps are undone, of which agents would be a part
 		r.run.Agents = r.fleet.Groups()
-		problems = append(problems, r.fleet.Remove(ctx))
+		problems = append(problems, outlive(ctx, removing, r.fleet.Remove))
+	}
+	if r.Undo {
+		for _, step := range slices.Backward(r.undo) {
+			problems = append(problems, outlive(ctx, undoing, step.Undo))
+		}
 	}
 	r.run.EndedAt = time.Now().UTC()
 	if cause != nil {
-		r.run.Interrupted = true
+		r.run.Interrupted = r.run.Interrupted || !r.concluded && ctx.Err() != nil
 		r.run.Error = cause.Error()
 	}
 	problems = append(problems, r.folder.WriteRun(r.run), r.folder.Close())
 	return errors.Join(problems...)
+}
+
+func outlive(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	ctx, cancel := outliving(ctx, limit)
+	defer cancel()
+	return do(ctx)
 }
