@@ -88,8 +88,8 @@ func (r *rehearsal) stopAgents(ctx context.Context) error {
 	if r.fleet == nil {
 		return nil
 	}
-	phases := r.Scenario.Spec.Phases
-	if err := r.fleet.Stop(ctx, func(at int64) { r.record.foresee(at, phases[len(phases)-1].Name, 0) }); err != nil {
+	phase := r.record.PhaseAt(r.record.now()) // the last, unless the run ends early
+	if err := r.fleet.Stop(ctx, func(at int64) { r.record.foresee(at, phase, 0) }); err != nil {
 		return fmt.Errorf("stop the agents: %w", err)
 	}
 	missing, err := r.fleet.Missing()

@@ -8,6 +8,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/kube"
 	"meshsim.dev/meshsim/clusters/stack"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/harness/steps"
 	"meshsim.dev/meshsim/results"
@@ -106,18 +107,21 @@ func installs(s *scenarios.Scenario, component string) bool {
 	})
 }
 
-// observe looks at what the rehearsal has left: proxies, the issuer's
-// certificate, the order ledger.
-func (r *rehearsal) observe(ctx context.Context) error {
+// observe looks at what the rehearsal has left: the order ledger first, proxies,
+// the issuer's certificate. It changes nothing.
+func (r *rehearsal) observe(ctx context.Context, l limits) error {
 	orders, err := probes.ReadOrders(r.folder)
 	if err != nil {
 		return err
 	}
-	look := []struct {
+	looks := []struct {
 		name string
 		when bool
 		take func(context.Context) (any, error)
 	}{
+		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
+			return probes.Ledger(ctx, r.database(), orders, l.settle)
+		}},
 		{results.ProbeInjection, meshStands(r.Scenario), func(ctx context.Context) (any, error) {
 			return probes.Injection(ctx, r.kube.Clientset)
 		}},
@@ -132,15 +136,12 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		}},
 		{results.ProbeVaultAudit, r.audit != nil, r.observeAudit},
 		{results.ProbeVaultRotation, r.env.Rollout.SecretsMoved() || installs(r.Scenario, "issuer"), r.rotation},
-		{results.ProbeLedger, true, func(ctx context.Context) (any, error) {
-			return probes.Ledger(ctx, r.database(), orders)
-		}},
 	}
-	for _, l := range look {
-		if !l.when {
+	for _, look := range looks {
+		if !look.when {
 			continue
 		}
-		if err := r.probe(ctx, l.name, l.take); err != nil {
+		if err := r.probe(ctx, look.name, within(l.probe, look.take)); err != nil {
 			return err
 		}
 	}
@@ -153,6 +154,28 @@ func (r *rehearsal) observe(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// within has an observation end after a while, unless limit is 0.
+func within(limit time.Duration, take func(context.Context) (any, error)) func(context.Context) (any, error) {
+	if limit == 0 {
+		return take
+	}
+	return func(ctx context.Context) (any, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %s", limit))
+		defer cancel()
+		return take(ctx)
+	}
+}
+
+// givingUp is how long the shop may take to look for orders that it gives up, and
+// to cancel them.
+const givingUp = time.Minute
+
+// orderPatience is how long the shop may leave orders open after the last request.
+func orderPatience(s *scenarios.Scenario) (time.Duration, error) {
+	after, err := shopchart.GiveUpAfter(s.Spec.Shop.Values)
+	return after + givingUp, err
 }
 
 // rotation looks how old what Vault keeps is. What the scenario has not put there

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,14 +64,16 @@ func Run(ctx context.Context, o Options) (path string, err error) {
 // rehearsal is one run under way.
 type rehearsal struct {
 	Options
-	kube   *kube.Client
-	stack  *stack.Env
-	folder *results.Folder
-	record *recorder
-	env    *steps.Env
-	run    results.Run
-	undo   []steps.Undoer
-	fleet  *agents.Fleet // nil when the scenario has no agents
+	kube      *kube.Client
+	stack     *stack.Env
+	folder    *results.Folder
+	record    *recorder
+	env       *steps.Env
+	run       results.Run
+	undo      []steps.Undoer
+	fleet     *agents.Fleet // nil when the scenario has no agents
+	concluded bool          // the phases have ended, early or not
+	early     limits        // where they end early
 
 	host  *probes.HostMeter // nil where the kernel does not tell
 	meter *probes.ResourceMeter
@@ -100,7 +103,7 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 	if err := folder.WriteRun(run); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}}
+	r := &rehearsal{Options: o, kube: client, folder: folder, record: newRecorder(folder), run: run, identities: probes.Serials{}, early: earlyLimits()}
 	r.meter = probes.NewResourceMeter(client.Clientset, client.KubeletSummary)
 	r.seal = probes.NewSealWatch(client, sealInterval, r.record.now)
 	r.stack = &stack.Env{
@@ -122,6 +125,10 @@ func newRehearsal(ctx context.Context, o Options) (*rehearsal, error) {
 // rehearse sends traffic through all phases, then looks at what is left.
 func (r *rehearsal) rehearse(ctx context.Context) error {
 	plan, err := r.steps()
+	if err != nil {
+		return err
+	}
+	patience, err := orderPatience(r.Scenario)
 	if err != nil {
 		return err
 	}
@@ -158,19 +165,7 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = r.phases(ctx, plan, stream)
-	// What is in flight still belongs to the last phase; nothing new is sent.
-	if err == nil {
-		err = r.stopAgents(ctx)
-	}
-	err = errors.Join(err, stream.Stop())
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(r.observeWire(ctx), r.endCapture(ctx)); err != nil {
-		return err
-	}
-	return errors.Join(r.observe(ctx), r.record.err())
+	return r.conclude(ctx, r.phases(ctx, plan, stream), stream.Stop, patience)
 }
 
 // steps makes every step before the first is done, so that a scenario that
@@ -266,29 +261,37 @@ func (r *rehearsal) hold(ctx context.Context, phase scenarios.Phase, begun time.
 	}
 }
 
-// finishing is how long the clean-up of an interrupted run may take.
-const finishing = 3 * time.Minute
+// How long the parts of the clean-up may take, also of a run that was interrupted.
+// Each has its own time, so that what hangs keeps nothing else from being done.
+const (
+	removing = 2 * time.Minute // what the rehearsal itself put on the cluster
+	undoing  = 3 * time.Minute // one step
+)
 
 // finish closes the record, whatever happened, and undoes what was done when
 // asked to. It outlives a cancelled ctx.
 func (r *rehearsal) finish(ctx context.Context, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
-	defer cancel()
-	problems := []error{r.endCapture(ctx)} // where a failure came before its time
-	if r.Undo {
-		for i := len(r.undo) - 1; i >= 0; i-- {
-			problems = append(problems, r.undo[i].Undo(ctx))
-		}
-	}
-	if r.fleet != nil {
+	problems := []error{outlive(ctx, removing, r.endCapture)} // where a failure came before its time
+	if r.fleet != nil {                                       // before steps are undone, of which agents would be a part
 		r.run.Agents = r.fleet.Groups()
-		problems = append(problems, r.fleet.Remove(ctx))
+		problems = append(problems, outlive(ctx, removing, r.fleet.Remove))
+	}
+	if r.Undo {
+		for _, step := range slices.Backward(r.undo) {
+			problems = append(problems, outlive(ctx, undoing, step.Undo))
+		}
 	}
 	r.run.EndedAt = time.Now().UTC()
 	if cause != nil {
-		r.run.Interrupted = true
+		r.run.Interrupted = r.run.Interrupted || !r.concluded && ctx.Err() != nil
 		r.run.Error = cause.Error()
 	}
 	problems = append(problems, r.folder.WriteRun(r.run), r.folder.Close())
 	return errors.Join(problems...)
+}
+
+func outlive(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
+	ctx, cancel := outliving(ctx, limit)
+	defer cancel()
+	return do(ctx)
 }

@@ -117,11 +117,29 @@ type AddedLatencySample struct {
 type Ledger struct {
 	Acknowledged    int      `json:"acknowledged"` // orders that the client was told are placed
 	Ambiguous       int      `json:"ambiguous"`    // orders whose answer was lost
-	Written         int      `json:"written"`
-	Lost            []string `json:"lost"`
+	Written         int      `json:"written"`      // orders that are confirmed
+	Lost            []string `json:"lost"`         // acknowledged, and not confirmed
 	Doubled         []string `json:"doubled"`
 	Oversold        []string `json:"oversold"`
 	PaymentMismatch []string `json:"paymentMismatch"`
+	// Unsettled orders were still under way when they were looked up: what becomes
+	// of them is not known.
+	Unsettled []string `json:"unsettled,omitempty"`
+	// Answers is nil in records that are older than it: they do not tell what
+	// became of orders that were refused or left without an answer.
+	Answers *Answers `json:"answers,omitempty"`
+}
+
+// Answers is what became of the orders that were not acknowledged.
+type Answers struct {
+	Refused      int      `json:"refused"`      // orders that the client was told come to nothing
+	Contradicted []string `json:"contradicted"` // refused, and confirmed all the same
+	Unasked      []string `json:"unasked"`      // confirmed, and in no request of the record
+	// The orders whose answer was lost, by what the database says of them; those
+	// that are still under way are in none.
+	AmbiguousWritten   int `json:"ambiguousWritten"`
+	AmbiguousCancelled int `json:"ambiguousCancelled"`
+	AmbiguousAbsent    int `json:"ambiguousAbsent"`
 }
 
 // LinkerdCheck is the data of probe linkerd-check: what Linkerd's own

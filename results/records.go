@@ -64,6 +64,33 @@ func (r *Request) Latency() int64 { return r.Done - r.Scheduled }
 // Lag is how late the request left, in nanoseconds.
 func (r *Request) Lag() int64 { return r.Sent - r.Scheduled }
 
+// Told is what a customer knows of an order. Of one that was sent more than once
+// the greatest counts.
+type Told int
+
+const (
+	ToldNothing Told = iota // it was no order, or was never sent
+	ToldUnsure              // no answer came, or one that says nothing: it may have happened
+	ToldNo                  // it was refused: sold out, payment declined
+	ToldYes                 // it is placed
+)
+
+// Told is what the request's answer says of its order.
+func (r *Request) Told() Told {
+	if r.OrderID == "" {
+		return ToldNothing
+	}
+	switch r.Outcome {
+	case OK:
+		return ToldYes
+	case Rejected:
+		return ToldNo
+	case Failed:
+		return ToldUnsure
+	}
+	return ToldNothing
+}
+
 // Kinds of events.
 const (
 	PhaseBegin = "phase-begin" // Name: the phase

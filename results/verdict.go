@@ -41,6 +41,9 @@ type Verdict struct {
 	Reasons  []string       `json:"reasons,omitempty"`
 	Routes   []RouteFigures `json:"routes,omitempty"`
 	Timeline Timeline       `json:"timeline"`
+	// Judge is the version of the rules that this was concluded by, 0 where it is
+	// older than that is written down.
+	Judge int `json:"judge,omitempty"`
 }
 
 // RequestCounts counts the requests of a run. Late ones left the sender too

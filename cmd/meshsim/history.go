@@ -28,7 +28,7 @@ depend on the verdicts.`,
 			if q.Last < 0 {
 				return usagef("--last=%d: it cannot be below zero", q.Last)
 			}
-			h, err := history.Open(c.Context(), runs, verdict.Evaluate, a.log)
+			h, err := history.Open(c.Context(), runs, history.Judge{Rules: verdict.Rules, Judge: verdict.Evaluate}, a.log)
 			if err != nil {
 				return err
 			}

@@ -50,6 +50,42 @@ func run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), err.String()
 }
 
+func TestAnEarlyEndIsToldWithWhateverKeptItsReportFromBeingMade(t *testing.T) {
+	step, full := errors.New("phase stack: vault did not come"), errors.New("write report.html: no space left on device")
+	fail, open := &verdictError{results.Fail}, &verdictError{results.Inconclusive}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	const record = "\n  the run's record is in runs/r"
+	for name, c := range map[string]struct {
+		ctx          context.Context
+		run, verdict error
+		says, said   string
+		code         int
+	}{
+		"it came to its end":                         {t.Context(), nil, nil, "", "", exitPass},
+		"it came to its end, and broke a budget":     {t.Context(), nil, fail, "verdict: fail", "", exitFail},
+		"its report could not be made":               {t.Context(), nil, full, full.Error(), "", exitEnvironment},
+		"a step failed":                              {t.Context(), step, open, step.Error() + record, "", exitEnvironment},
+		"a step failed, and a budget is broken":      {t.Context(), step, fail, "verdict: fail", "meshsim: the run ended early: " + step.Error() + "\n", exitFail},
+		"a step failed, and so did its report":       {t.Context(), step, full, step.Error() + record, "meshsim: the run's report could not be made: " + full.Error() + "\n", exitEnvironment},
+		"it was interrupted, and so was its report":  {stopped, context.Canceled, full, "context canceled" + record, "meshsim: the run's report could not be made: " + full.Error() + "\n", exitInterrupted},
+		"it was interrupted, and a budget is broken": {stopped, context.Canceled, fail, "context canceled" + record, "", exitInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var errs strings.Builder
+			a := &app{streams: Streams{Err: &errs}}
+			err := a.conclude(c.ctx, "runs/r/", c.run, c.verdict)
+			says := ""
+			if err != nil {
+				says = err.Error()
+			}
+			require.Equal(t, c.says, says)
+			require.Equal(t, c.said, errs.String())
+			require.Equal(t, c.code, exitCode(c.ctx, err))
+		})
+	}
+}
+
 func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
 	write := func(text string) string {
 		path := filepath.Join(t.TempDir(), "scenario.yaml")

@@ -106,16 +106,24 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 	if path == "" {
 		return runErr
 	}
-	verdictErr := a.judge(path)
-	if v, ok := errors.AsType[*verdictError](verdictErr); ok && v.verdict == results.Fail && runErr != nil && ctx.Err() == nil {
+	return a.conclude(ctx, path, runErr, a.judge(path))
+}
+
+// conclude says how a rehearsal ended of which there is a record: by what ended it
+// early, if anything did, and by its verdict.
+func (a *app) conclude(ctx context.Context, path string, runErr, verdictErr error) error {
+	v, judged := errors.AsType[*verdictError](verdictErr)
+	switch {
+	case runErr == nil:
+		return verdictErr
+	case judged && v.verdict == results.Fail && ctx.Err() == nil:
 		// What broke a budget may have broken the next step too: the fail stands.
 		fmt.Fprintf(a.streams.Err, "meshsim: the run ended early: %v\n", runErr)
 		return verdictErr
+	case !judged && verdictErr != nil:
+		fmt.Fprintf(a.streams.Err, "meshsim: the run's report could not be made: %v\n", verdictErr)
 	}
-	if runErr != nil {
-		return fmt.Errorf("%w\n  the run's record is in %s", runErr, filepath.Clean(path))
-	}
-	return verdictErr
+	return fmt.Errorf("%w\n  the run's record is in %s", runErr, filepath.Clean(path))
 }
 
 func checkMesh(asked string) error {

@@ -2,6 +2,7 @@ package chart
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -53,6 +54,29 @@ func TestValuesAreCheckedAgainstTheSchema(t *testing.T) {
 				return
 			}
 			require.ErrorContains(t, err, c.wrong)
+		})
+	}
+}
+
+func TestAnOrderIsGivenUpAfterWhatIsAskedForOrTheChartSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		values map[string]any
+		want   time.Duration
+		err    string
+	}{
+		"nothing is asked for":     {nil, 10 * time.Minute, ""},
+		"something else is":        {map[string]any{"orders": map[string]any{}}, 10 * time.Minute, ""},
+		"two minutes":              {map[string]any{"orders": map[string]any{"giveUpAfter": "2m"}}, 2 * time.Minute, ""},
+		"what no program can read": {map[string]any{"orders": map[string]any{"giveUpAfter": "soon"}}, 0, `orders.giveUpAfter: time: invalid duration "soon"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := GiveUpAfter(c.values)
+			if c.err != "" {
+				require.EqualError(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
 		})
 	}
 }

@@ -4,9 +4,11 @@ package chart
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"sigs.k8s.io/yaml"
 )
@@ -78,4 +80,28 @@ func Edges() []Edge {
 // Allowed tells whether a service may call another one, or the Database.
 func Allowed(caller, callee string) bool {
 	return slices.Contains(Edges(), Edge{Caller: caller, Callee: callee})
+}
+
+// GiveUpAfter is how old an order gets whose payment cannot be resolved before the
+// shop cancels it: by values, or by the chart's own where they do not say.
+func GiveUpAfter(values map[string]any) (time.Duration, error) {
+	text, err := FS.ReadFile("values.yaml")
+	if err != nil {
+		return 0, fmt.Errorf("reading the shop's values: %w", err)
+	}
+	var standard map[string]any
+	if err := yaml.Unmarshal(text, &standard); err != nil {
+		return 0, fmt.Errorf("reading the shop's values: %w", err)
+	}
+	for _, v := range []map[string]any{values, standard} {
+		orders, _ := v["orders"].(map[string]any)
+		if after, ok := orders["giveUpAfter"].(string); ok {
+			d, err := time.ParseDuration(after)
+			if err != nil {
+				return 0, fmt.Errorf("orders.giveUpAfter: %w", err)
+			}
+			return d, nil
+		}
+	}
+	return 0, errors.New("the shop's values have no orders.giveUpAfter")
 }

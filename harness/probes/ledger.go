@@ -17,65 +17,47 @@ type Database interface {
 	Query(ctx context.Context, sql string) ([][]string, error)
 }
 
-// settling is how long orders may stay unsettled after the last request: the
-// shop finishes what a stopped pod left behind within a minute.
-const settling = 2 * time.Minute
+// How long the database may be out of reach, as where it is just starting anew,
+// and how long one statement may take.
+const (
+	unreachable = 2 * time.Minute
+	oneAnswer   = time.Minute
+)
 
-// Orders are the client's side of the ledger, by the ids that it chose.
-type Orders struct {
-	Acknowledged []string // the client was told that the order is placed
-	Ambiguous    []string // no answer came, or one that says nothing: it may have happened
-}
+// Orders are the client's side of the ledger: what it was told of each order, by
+// the id that it chose.
+type Orders map[string]results.Told
 
 // ReadOrders collects the orders of a run from its requests.
 func ReadOrders(folder *results.Folder) (Orders, error) {
-	acknowledged, ambiguous := map[string]bool{}, map[string]bool{}
+	orders := Orders{}
 	_, err := folder.EachRequest(func(r results.Request) error {
-		switch {
-		case r.OrderID == "":
-		case r.Outcome == results.OK:
-			acknowledged[r.OrderID] = true
-		case r.Outcome == results.Failed:
-			ambiguous[r.OrderID] = true
+		if told := r.Told(); told > orders[r.OrderID] {
+			orders[r.OrderID] = told // a later answer settles an earlier silence
 		}
 		return nil
 	})
 	if err != nil {
-		return Orders{}, fmt.Errorf("read the run's orders: %w", err)
+		return nil, fmt.Errorf("read the run's orders: %w", err)
 	}
-	orders := Orders{}
-	for id := range acknowledged {
-		orders.Acknowledged = append(orders.Acknowledged, id)
-		delete(ambiguous, id) // a later answer settled it
-	}
-	for id := range ambiguous {
-		orders.Ambiguous = append(orders.Ambiguous, id)
-	}
-	slices.Sort(orders.Acknowledged)
-	slices.Sort(orders.Ambiguous)
 	return orders, nil
 }
 
 // Ledger compares what the client was told with what the shop's database says.
-func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, error) {
-	if err := awaitSettled(ctx, db); err != nil {
+// The database must hold the orders of this run alone. patience is how long the
+// shop may take to settle the orders that it has begun; what is open then is named.
+func Ledger(ctx context.Context, db Database, orders Orders, patience time.Duration) (results.Ledger, error) {
+	db = insistent{db}
+	if err := awaitSettled(ctx, db, patience); err != nil {
 		return results.Ledger{}, err
 	}
-	confirmed, err := column(ctx, db, "SELECT id FROM orders.orders WHERE status = 'confirmed' ORDER BY id")
+	written, err := db.Query(ctx, "SELECT id, status FROM orders.orders ORDER BY id")
 	if err != nil {
-		return results.Ledger{}, fmt.Errorf("read confirmed orders: %w", err)
+		return results.Ledger{}, fmt.Errorf("read the orders: %w", err)
 	}
-	written := make(map[string]bool, len(confirmed))
-	for _, id := range confirmed {
-		written[id] = true
-	}
-	ledger := results.Ledger{
-		Acknowledged: len(orders.Acknowledged), Ambiguous: len(orders.Ambiguous), Written: len(confirmed), Lost: []string{},
-	}
-	for _, id := range orders.Acknowledged {
-		if !written[id] {
-			ledger.Lost = append(ledger.Lost, id)
-		}
+	ledger, err := compare(orders, written)
+	if err != nil {
+		return results.Ledger{}, err
 	}
 	for _, view := range []struct {
 		sql  string
@@ -92,8 +74,68 @@ func Ledger(ctx context.Context, db Database, orders Orders) (results.Ledger, er
 	return ledger, nil
 }
 
-func awaitSettled(ctx context.Context, db Database) error {
-	deadline := time.Now().Add(settling)
+// compare looks every order up that was sent, and those that are confirmed in
+// what was sent. written are ids with their status.
+func compare(orders Orders, written [][]string) (results.Ledger, error) {
+	answers := &results.Answers{Contradicted: []string{}, Unasked: []string{}}
+	ledger := results.Ledger{Lost: []string{}, Answers: answers}
+	status := make(map[string]string, len(written))
+	for _, row := range written {
+		if len(row) != 2 {
+			return results.Ledger{}, fmt.Errorf("read the orders: %d fields where an id and a status should be", len(row))
+		}
+		id := row[0]
+		status[id] = row[1]
+		switch row[1] {
+		case confirmed:
+			ledger.Written++
+			if orders[id] == results.ToldNothing {
+				answers.Unasked = append(answers.Unasked, id)
+			}
+		case cancelled:
+		default:
+			ledger.Unsettled = append(ledger.Unsettled, id)
+		}
+	}
+	for id, told := range orders {
+		is := status[id]
+		switch told {
+		case results.ToldYes:
+			ledger.Acknowledged++
+			if is == cancelled || is == "" {
+				ledger.Lost = append(ledger.Lost, id)
+			}
+		case results.ToldNo:
+			answers.Refused++
+			if is == confirmed {
+				answers.Contradicted = append(answers.Contradicted, id)
+			}
+		default:
+			ledger.Ambiguous++
+			switch is {
+			case confirmed:
+				answers.AmbiguousWritten++
+			case cancelled:
+				answers.AmbiguousCancelled++
+			case "":
+				answers.AmbiguousAbsent++
+			}
+		}
+	}
+	slices.Sort(ledger.Lost)
+	slices.Sort(answers.Contradicted)
+	return ledger, nil
+}
+
+// The states of orders that are settled; any other may become either.
+const (
+	confirmed = "confirmed"
+	cancelled = "cancelled"
+)
+
+// awaitSettled waits until no order is open, for as long as patience lasts.
+func awaitSettled(ctx context.Context, db Database, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
 	for {
 		rows, err := column(ctx, db, "SELECT count(*) FROM orders.orders WHERE settled_at IS NULL")
 		if err != nil {
@@ -103,16 +145,33 @@ func awaitSettled(ctx context.Context, db Database) error {
 		if err != nil {
 			return fmt.Errorf("count unsettled orders: %w", err)
 		}
-		if unsettled == 0 {
+		if unsettled == 0 || !time.Now().Before(deadline) {
 			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d orders are still unsettled %s after the last request", unsettled, settling)
 		}
 		if err := kube.Sleep(ctx, time.Second); err != nil {
 			return err
 		}
 	}
+}
+
+// insistent asks again while the database is out of reach.
+type insistent struct{ Database }
+
+// Query implements Database. The error is that of the last time.
+func (i insistent) Query(ctx context.Context, sql string) ([][]string, error) {
+	deadline := time.Now().Add(unreachable)
+	for {
+		rows, err := i.once(ctx, sql)
+		if err == nil || !time.Now().Before(deadline) || kube.Sleep(ctx, time.Second) != nil {
+			return rows, err
+		}
+	}
+}
+
+func (i insistent) once(ctx context.Context, sql string) ([][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, oneAnswer)
+	defer cancel()
+	return i.Database.Query(ctx, sql)
 }
 
 // column returns the first field of every row, never nil.

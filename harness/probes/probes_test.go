@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -201,16 +202,43 @@ func (b book) Query(_ context.Context, sql string) ([][]string, error) {
 func TestLedgerNamesWhatIsLostAndWhatIsDoubled(t *testing.T) {
 	db := book{
 		"count(*)":                {{"0"}},
-		"status = 'confirmed'":    {{"a"}, {"c"}},
+		"SELECT id, status":       {{"a", "confirmed"}, {"c", "confirmed"}, {"d", "cancelled"}},
 		"ledger.doubled":          {{"c"}},
 		"ledger.payment_mismatch": {{"a"}},
 	}
-	got, err := Ledger(context.Background(), db, Orders{Acknowledged: []string{"a", "b"}, Ambiguous: []string{"c"}})
+	got, err := Ledger(context.Background(), db, Orders{"a": results.ToldYes, "b": results.ToldYes, "d": results.ToldYes, "c": results.ToldUnsure}, time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, results.Ledger{
-		Acknowledged: 2, Ambiguous: 1, Written: 2,
-		Lost: []string{"b"}, Doubled: []string{"c"}, Oversold: []string{}, PaymentMismatch: []string{"a"},
+		Acknowledged: 3, Ambiguous: 1, Written: 2,
+		Lost: []string{"b", "d"}, Doubled: []string{"c"}, Oversold: []string{}, PaymentMismatch: []string{"a"},
+		Answers: &results.Answers{Contradicted: []string{}, Unasked: []string{}, AmbiguousWritten: 1},
 	}, got)
+}
+
+func TestLedgerLooksUpWhatWasRefusedAndWhatWasLeftUnanswered(t *testing.T) {
+	db := book{
+		"count(*)": {{"0"}},
+		"SELECT id, status": {
+			{"declined", "cancelled"}, {"declined-yet-there", "confirmed"}, {"unsure-there", "confirmed"}, {"unsure-cancelled", "cancelled"},
+			{"of-nobody", "confirmed"}, {"of-nobody-cancelled", "cancelled"}, {"told", "confirmed"},
+		},
+	}
+	got, err := Ledger(context.Background(), db, Orders{
+		"told": results.ToldYes, "declined": results.ToldNo, "declined-yet-there": results.ToldNo, "never-written": results.ToldNo,
+		"unsure-there": results.ToldUnsure, "unsure-cancelled": results.ToldUnsure, "unsure-absent": results.ToldUnsure,
+	}, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, &results.Answers{
+		Refused: 3, Contradicted: []string{"declined-yet-there"}, Unasked: []string{"of-nobody"},
+		AmbiguousWritten: 1, AmbiguousCancelled: 1, AmbiguousAbsent: 1,
+	}, got.Answers)
+	require.Equal(t, []int{1, 3, 4}, []int{got.Acknowledged, got.Ambiguous, got.Written})
+	require.Empty(t, got.Lost)
+}
+
+func TestARowOfOrdersWithoutAStatusIsAnError(t *testing.T) {
+	_, err := Ledger(context.Background(), book{"count(*)": {{"0"}}, "SELECT id, status": {{"a"}}}, Orders{}, time.Minute)
+	require.ErrorContains(t, err, "1 fields where an id and a status should be")
 }
 
 type noDatabase struct{}
@@ -219,9 +247,57 @@ func (noDatabase) Query(context.Context, string) ([][]string, error) {
 	return nil, errors.New("connection refused")
 }
 
-func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
-	_, err := Ledger(context.Background(), noDatabase{}, Orders{})
-	require.ErrorContains(t, err, "connection refused")
+func TestALedgerThatCannotBeReadIsAnErrorAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := Ledger(t.Context(), noDatabase{}, Orders{}, time.Hour)
+		require.ErrorContains(t, err, "connection refused")
+		require.Equal(t, unreachable, time.Since(began))
+	})
+}
+
+// restarting is a database that refuses so many times before each answer.
+type restarting struct {
+	Database
+	refusals, left int
+}
+
+func (r *restarting) Query(ctx context.Context, sql string) ([][]string, error) {
+	if r.left > 0 {
+		r.left--
+		return nil, errors.New("the database system is starting up")
+	}
+	r.left = r.refusals
+	return r.Database.Query(ctx, sql)
+}
+
+func TestADatabaseThatStartsAnewIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := &restarting{Database: book{"count(*)": {{"0"}}, "SELECT id, status": {{"a", "confirmed"}}}, refusals: 20}
+		got, err := Ledger(t.Context(), db, Orders{"a": results.ToldYes}, time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, 1, got.Written)
+		require.Empty(t, got.Lost)
+	})
+}
+
+func TestOrdersThatStayUnderWayAreNamedAndNotCalledLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		db := book{"count(*)": {{"3"}}, "SELECT id, status": {
+			{"told", "paid"}, {"refused", "reserved"}, {"unsure", "placed"}, {"whole", "confirmed"}, {"off", "cancelled"},
+		}}
+		got, err := Ledger(t.Context(), db, Orders{
+			"told": results.ToldYes, "refused": results.ToldNo, "unsure": results.ToldUnsure, "whole": results.ToldYes, "off": results.ToldNo,
+		}, 3*time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, 3*time.Minute, time.Since(began))
+		require.Equal(t, results.Ledger{
+			Acknowledged: 2, Ambiguous: 1, Written: 1, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
+			Unsettled: []string{"told", "refused", "unsure"},
+			Answers:   &results.Answers{Refused: 2, Contradicted: []string{}, Unasked: []string{}},
+		}, got)
+	})
 }
 
 func TestAnAnswerSettlesAnAmbiguousOrder(t *testing.T) {
@@ -229,14 +305,16 @@ func TestAnAnswerSettlesAnAmbiguousOrder(t *testing.T) {
 	require.NoError(t, err)
 	for _, r := range []results.Request{
 		{OrderID: "lost-answer", Outcome: results.Failed}, {OrderID: "retried", Outcome: results.Failed},
-		{OrderID: "retried", Outcome: results.OK}, {OrderID: "sold-out", Outcome: results.Rejected}, {Outcome: results.OK},
+		{OrderID: "retried", Outcome: results.OK}, {OrderID: "retried", Outcome: results.Rejected},
+		{OrderID: "sold-out", Outcome: results.Rejected}, {OrderID: "sold-out", Outcome: results.Failed},
+		{OrderID: "never-left", Outcome: results.Undispatched}, {Outcome: results.OK},
 	} {
 		require.NoError(t, folder.AddRequest(r))
 	}
 	require.NoError(t, folder.Close())
 	orders, err := ReadOrders(folder)
 	require.NoError(t, err)
-	require.Equal(t, Orders{Acknowledged: []string{"retried"}, Ambiguous: []string{"lost-answer"}}, orders)
+	require.Equal(t, Orders{"retried": results.ToldYes, "lost-answer": results.ToldUnsure, "sold-out": results.ToldNo}, orders)
 }
 
 // shell records what would run in the pod.

@@ -41,6 +41,10 @@ func (e *evaluation) injectedPods(b budget.Budget) finding {
 	if !reaches(int64(seen.Injected), int64(seen.Pods), b.Ratio) {
 		f.verdict, f.evidence = results.Fail, seen.Missing
 		f.measured += "; without it: " + listed(seen.Missing, maxNamed)
+		if e.run.Error != "" || e.run.Interrupted || !e.run.Ended() {
+			f.verdict = results.Inconclusive // their turn may not have come
+			f.measured += "; the run ended early"
+		}
 	} else if len(seen.Missing) > seen.Pods-seen.Injected {
 		return missing("", "%s, yet %d are named without it", f.measured, len(seen.Missing))
 	}
@@ -246,45 +250,6 @@ func (e *evaluation) vaultUnsealed(b budget.Budget) finding {
 		if took > b.Duration {
 			f.verdict = results.Fail
 		}
-	}
-	return f
-}
-
-// ledger judges what the database says about the orders.
-func (e *evaluation) ledger(b budget.Budget) finding {
-	seen, _, why := lastProbe[results.Ledger](e, results.ProbeLedger, nil)
-	if why != "" {
-		return missing("", "%s", why)
-	}
-	acknowledged := count(int64(seen.Acknowledged))
-	var bad []string
-	var f finding
-	switch b.Subject {
-	case budget.OrdersLost:
-		bad = append(append(bad, seen.Lost...), seen.Doubled...)
-		f.measured = fmt.Sprintf("%d lost and %d doubled of %s orders acknowledged", len(seen.Lost), len(seen.Doubled), acknowledged)
-		if seen.Ambiguous > 0 {
-			f.measured += fmt.Sprintf("; %d more were left unanswered", seen.Ambiguous)
-		}
-	case budget.ItemsOversold:
-		bad = seen.Oversold
-		f.measured = fmt.Sprintf("%s oversold in %s orders", plural(int64(len(bad)), "item", "items"), acknowledged)
-	default:
-		bad = seen.PaymentMismatch
-		f.measured = fmt.Sprintf("%s without the right payment of %s", plural(int64(len(bad)), "order", "orders"), acknowledged)
-	}
-	f.figure = countOf("orders", int64(len(bad)), b.Count)
-	sent := int64(len(e.tally.orders))
-	switch {
-	case int64(len(bad)) > b.Count:
-		f.verdict, f.evidence, f.firm = results.Fail, firstOf(bad, 10), true
-		f.measured += ": " + listed(bad, maxNamed)
-	case seen.Acknowledged <= 0:
-		return missing("", "no acknowledged order was looked up")
-	case int64(seen.Acknowledged) < sent:
-		return missing("", "only %s of the %s acknowledged orders were looked up", acknowledged, count(sent))
-	default:
-		f.verdict = results.Pass
 	}
 	return f
 }

@@ -99,8 +99,24 @@ func TestBudgetsOnProbes(t *testing.T) {
 			"0 lost and 0 doubled of 1,200 orders acknowledged; 3 more were left unanswered"},
 		"one lost and one doubled": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Lost: []string{"o-1"}, Doubled: []string{"o-2"}}}, results.Fail,
 			"1 lost and 1 doubled of 12 orders acknowledged: o-1, o-2"},
-		"no order at all":     {"orders lost or doubled = 0", seen{"ledger": results.Ledger{}}, results.Inconclusive, "no acknowledged order was looked up"},
-		"not every order":     {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 1}}, results.Inconclusive, "only 1 of the 2 acknowledged orders were looked up"},
+		"no order at all": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{}}, results.Inconclusive, "no acknowledged order was looked up"},
+		"not every order": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 1}}, results.Inconclusive, "only 1 of the 2 acknowledged orders were looked up"},
+		"told no, and no it is": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Ambiguous: 6, Answers: &results.Answers{
+			Refused: 4, AmbiguousWritten: 3, AmbiguousCancelled: 2, AmbiguousAbsent: 1}}}, results.Pass,
+			"0 lost and 0 doubled of 12 orders acknowledged; 0 confirmed of 4 refused; 6 more were left unanswered (3 written, 2 cancelled, 1 absent)"},
+		"told no, yet it is confirmed": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Answers: &results.Answers{Refused: 4, Contradicted: []string{"o-3"}}}}, results.Fail,
+			"0 lost and 0 doubled of 12 orders acknowledged; 1 confirmed of 4 refused: o-3 (refused, yet confirmed)"},
+		"confirmed, and nobody asked for it": {"payments unmatched = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Answers: &results.Answers{Refused: 1, Unasked: []string{"o-8", "o-9"}}}}, results.Inconclusive,
+			"0 orders without the right payment of 12; 2 more are confirmed that no request in the record asked for: o-8, o-9"},
+		"an order still under way": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Unsettled: []string{"o-5"}, Answers: &results.Answers{Refused: 1}}}, results.Inconclusive,
+			"0 lost and 0 doubled of 12 orders acknowledged; 0 confirmed of 1 refused; 1 order is still under way: o-5"},
+		"one under way, one lost": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Lost: []string{"o-1"}, Unsettled: []string{"o-5"}}}, results.Fail,
+			"1 lost and 0 doubled of 12 orders acknowledged: o-1"},
+		"stock adds up while orders are under way": {"items oversold = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Unsettled: []string{"o-5"}}}, results.Pass, "0 items oversold in 12 orders"},
+		"not every refused order": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Answers: &results.Answers{}}}, results.Inconclusive,
+			"only 0 of the 1 refused orders were looked up"},
+		"a broken budget is broken also when not all was looked up": {"orders lost or doubled = 0", seen{"ledger": results.Ledger{Lost: []string{"o-1"}, Answers: &results.Answers{}}}, results.Fail,
+			"1 lost and 0 doubled of 0 orders acknowledged: o-1"},
 		"nobody looked it up": {"orders lost or doubled = 0", nil, results.Inconclusive, "probe ledger has left no observation"},
 		"nothing oversold":    {"items oversold = 0", seen{"ledger": results.Ledger{Acknowledged: 12}}, results.Pass, "0 items oversold in 12 orders"},
 		"an item oversold":    {"items oversold = 0", seen{"ledger": results.Ledger{Acknowledged: 12, Oversold: []string{"p-0040"}}}, results.Fail, "1 item oversold in 12 orders: p-0040"},
@@ -133,6 +149,26 @@ func TestTheLastObservationCounts(t *testing.T) {
 	v := newQuietStory("injected pods = 100%").
 		probe("injection", results.Injection{Pods: 4, Injected: 1}).probe("injection", results.Injection{Pods: 4, Injected: 4}).judge(t)
 	require.Equal(t, results.Pass, v.Verdict)
+}
+
+func TestPodsWhoseTurnHadNotComeBreakNothing(t *testing.T) {
+	const budget = "injected pods = 100%"
+	half := results.Injection{Pods: 4, Injected: 1, Missing: []string{"a", "b", "c"}}
+	early := newQuietStory(budget).probe("injection", half)
+	early.run.Error = "step inject: timed out"
+	v := early.judge(t).Budgets[0]
+	require.Equal(t, results.Inconclusive, v.Verdict)
+	require.Equal(t, "1 of 4 pods have the proxy; without it: a, b, c; the run ended early", v.Measured)
+	require.Equal(t, results.Fail, newQuietStory(budget).probe("injection", half).judge(t).Verdict)
+}
+
+func TestWhatBrokeInARunThatEndedEarlyStaysBroken(t *testing.T) {
+	s := newQuietStory("orders lost or doubled = 0").probe("ledger", results.Ledger{Acknowledged: 12, Lost: []string{"o-1"}})
+	s.run.Error = "step restart-database: timed out"
+	require.Equal(t, results.Fail, s.judge(t).Verdict)
+	s = newQuietStory("orders lost or doubled = 0").probe("ledger", results.Ledger{Acknowledged: 12})
+	s.run.Error = "step restart-database: timed out"
+	require.Equal(t, results.Inconclusive, s.judge(t).Verdict, "and what held so far is no pass")
 }
 
 func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {

@@ -20,7 +20,7 @@ type tally struct {
 	byName   map[string]*phaseTally
 	routes   []*routeTally
 	byRoute  map[string]*routeTally
-	orders   map[uint64]struct{} // hashes of the ids of acknowledged orders
+	orders   map[uint64]results.Told // by the hashes of their ids
 	timeline *timeline
 
 	chosen [][]*selection // by budget, where it is not about whole phases
@@ -49,7 +49,7 @@ const (
 func newTally(run results.Run, budgets []budget.Budget, marks marks) *tally {
 	t := &tally{
 		run: run, byName: map[string]*phaseTally{}, byRoute: map[string]*routeTally{},
-		orders: map[uint64]struct{}{}, timeline: newTimeline(), chosen: make([][]*selection, len(budgets)),
+		orders: map[uint64]results.Told{}, timeline: newTimeline(), chosen: make([][]*selection, len(budgets)),
 	}
 	for _, p := range run.Phases {
 		tallied := t.addPhase(p.Name)
@@ -160,11 +160,21 @@ func (t *tally) add(r *results.Request, told []hops.Hop) {
 	case results.Failed:
 		t.total.Failed++
 		route.figures.Failed++
-	case results.OK:
-		if r.OrderID != "" {
-			t.orders[hash(r.OrderID)] = struct{}{}
+	}
+	if told := r.Told(); told != results.ToldNothing {
+		order := hash(r.OrderID)
+		t.orders[order] = max(t.orders[order], told)
+	}
+}
+
+// told counts the orders of which the client was told so.
+func (t *tally) told(what results.Told) (n int64) {
+	for _, told := range t.orders {
+		if told == what {
+			n++
 		}
 	}
+	return n
 }
 
 func (t *tally) addToChosen(r *results.Request, told []hops.Hop, late bool) {

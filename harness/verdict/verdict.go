@@ -19,6 +19,11 @@ import (
 	"meshsim.dev/meshsim/scenarios/budget"
 )
 
+// Rules is the version of what is concluded here from a record. It is raised with
+// every change that judges a record otherwise than before, or gives it another
+// cause, so that verdicts of before are known for what they are.
+const Rules = 1
+
 // Evaluate judges the run in f. It writes nothing.
 func Evaluate(f *results.Folder) (results.Verdict, error) {
 	run, err := f.Run()
@@ -118,7 +123,7 @@ type evaluation struct {
 
 func (e *evaluation) verdict() results.Verdict {
 	v := results.Verdict{
-		Scenario: e.run.Scenario, Run: e.run.ID, Mesh: e.run.Mesh,
+		Judge: Rules, Scenario: e.run.Scenario, Run: e.run.ID, Mesh: e.run.Mesh,
 		StandIns: append([]string{}, e.run.StandIns...), Requests: e.tally.total,
 		Phases: e.tally.phaseFigures(), Budgets: []results.BudgetVerdict{}, Causes: e.causes.ranked(), SlowCauses: e.causes.slowRanked(),
 		Reasons: append([]string{}, e.gaps...), Routes: e.tally.routeFigures(), Timeline: e.tally.timeline.figures(),

@@ -23,13 +23,13 @@ import (
 const File = "history.db"
 
 // version is of the tables below; a file of another one is made anew.
-const version = 1
+const version = 2
 
 const tables = `
 CREATE TABLE runs (
 	id TEXT PRIMARY KEY, stamp INTEGER NOT NULL, scenario TEXT NOT NULL, mesh TEXT NOT NULL, topology TEXT NOT NULL, tool TEXT NOT NULL,
 	started INTEGER NOT NULL, seconds REAL NOT NULL, verdict TEXT NOT NULL, requests INTEGER NOT NULL, failed INTEGER NOT NULL, late INTEGER NOT NULL,
-	worst_p99_ms REAL NOT NULL
+	worst_p99_ms REAL NOT NULL, judge INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX runs_by_time ON runs (scenario, started);
 CREATE TABLE budgets (
@@ -43,9 +43,12 @@ CREATE TABLE causes (
 ) STRICT;
 `
 
-// Judge concludes from a run folder that has no verdict yet, or whose record is
-// newer than its verdict.
-type Judge func(*results.Folder) (results.Verdict, error)
+// Judge concludes from a run folder that has no verdict yet, whose record is newer
+// than its verdict, or whose verdict is by other rules than the judge's.
+type Judge struct {
+	Rules int // as its verdicts say
+	Judge func(*results.Folder) (results.Verdict, error)
+}
 
 // History is an opened history.
 type History struct {
@@ -56,8 +59,8 @@ type History struct {
 }
 
 // Open opens the history of the runs below root and brings it up to date with
-// the folders: new and newer ones are read, and those that are gone are
-// forgotten. A file that is missing, damaged or of another version is made anew.
+// the folders: new and newer ones are read, those judged by other rules are judged
+// again, and those that are gone are forgotten. A file that is missing, damaged or of another version is made anew.
 func Open(ctx context.Context, root string, judge Judge, log *slog.Logger) (*History, error) {
 	h, err := open(ctx, root, judge, log)
 	if err == nil {
@@ -136,19 +139,20 @@ func (h *History) update(ctx context.Context) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(h.root, e.Name())
-		stamp, ok := stampOf(path)
+		written, ok := writtenAt(path)
 		if !ok {
 			continue
 		}
 		was, there := known[e.Name()]
 		delete(known, e.Name())
-		if there && was == stamp {
+		now := stamp{written, h.judge.Rules}
+		if there && was == now {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := h.take(ctx, path, stamp); err != nil {
+		if err := h.take(ctx, path, now); err != nil {
 			return err
 		}
 	}
@@ -160,27 +164,33 @@ func (h *History) update(ctx context.Context) error {
 	return nil
 }
 
-func (h *History) stamps(ctx context.Context) (map[string]int64, error) {
-	rows, err := h.db.QueryContext(ctx, "SELECT id, stamp FROM runs")
+func (h *History) stamps(ctx context.Context) (map[string]stamp, error) {
+	rows, err := h.db.QueryContext(ctx, "SELECT id, stamp, judge FROM runs")
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
 	}
 	defer rows.Close()
-	known := map[string]int64{}
+	known := map[string]stamp{}
 	for rows.Next() {
 		var id string
-		var stamp int64
-		if err := rows.Scan(&id, &stamp); err != nil {
+		var s stamp
+		if err := rows.Scan(&id, &s.written, &s.judge); err != nil {
 			return nil, fmt.Errorf("read the history: %w", err)
 		}
-		known[id] = stamp
+		known[id] = s
 	}
 	return known, rows.Err()
 }
 
-// stampOf tells when a run folder was last written to, by its latest file; ok is
+// stamp is what a run was read at.
+type stamp struct {
+	written int64 // when the folder was last written to
+	judge   int   // whose rules it was judged by
+}
+
+// writtenAt tells when a run folder was last written to, by its latest file; ok is
 // false for what is no run folder.
-func stampOf(path string) (stamp int64, ok bool) {
+func writtenAt(path string) (written int64, ok bool) {
 	for _, name := range []string{results.RunFile, results.VerdictFile, results.RequestsFile, results.EventsFile, results.ProbesFile} {
 		info, err := os.Stat(filepath.Join(path, name))
 		if err != nil {
@@ -189,14 +199,14 @@ func stampOf(path string) (stamp int64, ok bool) {
 			}
 			continue
 		}
-		stamp = max(stamp, info.ModTime().UnixNano())
+		written = max(written, info.ModTime().UnixNano())
 	}
-	return stamp, true
+	return written, true
 }
 
 // take reads one folder into the tables. One that cannot be read is left out,
 // with a warning: the others are still worth their trend.
-func (h *History) take(ctx context.Context, path string, stamp int64) error {
+func (h *History) take(ctx context.Context, path string, at stamp) error {
 	run, v, err := h.read(path)
 	if err != nil {
 		h.log.Warn("a run is left out of the history", "run", path, "error", err)
@@ -206,7 +216,7 @@ func (h *History) take(ctx context.Context, path string, stamp int64) error {
 	if err != nil {
 		return fmt.Errorf("write the history: %w", err)
 	}
-	if err := write(ctx, tx, filepath.Base(path), stamp, run, v); err != nil {
+	if err := write(ctx, tx, filepath.Base(path), at, run, v); err != nil {
 		return errors.Join(fmt.Errorf("write run %s into the history: %w", filepath.Base(path), err), tx.Rollback())
 	}
 	if err := tx.Commit(); err != nil {
@@ -216,7 +226,7 @@ func (h *History) take(ctx context.Context, path string, stamp int64) error {
 }
 
 // read takes the verdict that is in the folder, or judges it where there is none
-// that is as new as the record.
+// by the same rules that is as new as the record.
 func (h *History) read(path string) (results.Run, results.Verdict, error) {
 	folder, err := results.Open(path)
 	if err != nil {
@@ -226,14 +236,12 @@ func (h *History) read(path string) (results.Run, results.Verdict, error) {
 	if err != nil {
 		return results.Run{}, results.Verdict{}, err
 	}
-	if !fresh(path) {
-		v, err := h.judge(folder)
-		return run, v, err
+	if fresh(path) {
+		if v, err := folder.ReadVerdict(); err == nil && v.Judge == h.judge.Rules {
+			return run, v, nil
+		}
 	}
-	v, err := folder.ReadVerdict()
-	if err != nil {
-		v, err = h.judge(folder)
-	}
+	v, err := h.judge.Judge(folder)
 	return run, v, err
 }
 
@@ -251,7 +259,7 @@ func fresh(path string) bool {
 	return true
 }
 
-func write(ctx context.Context, tx *sql.Tx, id string, stamp int64, run results.Run, v results.Verdict) error {
+func write(ctx context.Context, tx *sql.Tx, id string, at stamp, run results.Run, v results.Verdict) error {
 	if _, err := tx.ExecContext(ctx, "DELETE FROM runs WHERE id = ?", id); err != nil {
 		return err
 	}
@@ -264,8 +272,8 @@ func write(ctx context.Context, tx *sql.Tx, id string, stamp int64, run results.
 			worst = max(worst, p.P99Ms)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", id, stamp, v.Scenario, v.Mesh, run.Topology, run.Tool,
-		run.StartedAt.UnixMilli(), seconds, string(v.Verdict), v.Requests.Total, v.Requests.Failed, v.Requests.Late, worst); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", id, at.written, v.Scenario, v.Mesh, run.Topology, run.Tool,
+		run.StartedAt.UnixMilli(), seconds, string(v.Verdict), v.Requests.Total, v.Requests.Failed, v.Requests.Late, worst, at.judge); err != nil {
 		return err
 	}
 	for i, b := range v.Budgets {

@@ -21,18 +21,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // stage is a folder of runs and how often one was judged.
 type stage struct {
 	root   string
+	rules  int // of the judge
 	judged int
 	fails  error
 }
 
-func (s *stage) judge(f *results.Folder) (results.Verdict, error) {
-	s.judged++
-	return results.Verdict{Verdict: results.Inconclusive, Scenario: "demo", Run: f.ID}, s.fails
+func (s *stage) judge() Judge {
+	return Judge{Rules: s.rules, Judge: func(f *results.Folder) (results.Verdict, error) {
+		s.judged++
+		return results.Verdict{Judge: s.rules, Verdict: results.Inconclusive, Scenario: "demo", Run: f.ID}, s.fails
+	}}
 }
 
 func (s *stage) runs(t *testing.T, q Query) []Run {
 	t.Helper()
-	h, err := Open(t.Context(), s.root, s.judge, slog.New(slog.DiscardHandler))
+	h, err := Open(t.Context(), s.root, s.judge(), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, h.Close()) }()
 	all, err := h.Runs(t.Context(), q)
@@ -118,6 +121,28 @@ func TestTheHistoryFollowsTheFolders(t *testing.T) {
 	require.Len(t, s.runs(t, Query{}), 1, "what is gone is forgotten")
 }
 
+func TestVerdictsByOtherRulesAreJudgedAgain(t *testing.T) {
+	s := &stage{root: t.TempDir(), rules: 3}
+	v := verdictOf("demo", 0, 20)
+	v.Judge = 3
+	s.add(t, "a", 4, v)
+	require.Equal(t, results.Pass, s.runs(t, Query{})[0].Verdict)
+	require.Zero(t, s.judged, "they are the judge's own")
+
+	s.rules = 4
+	require.Equal(t, results.Inconclusive, s.runs(t, Query{})[0].Verdict, "after an upgrade, though no file is newer")
+	require.Equal(t, 1, s.judged)
+	s.runs(t, Query{})
+	require.Equal(t, 1, s.judged, "once")
+
+	s.add(t, "b", 5, verdictOf("demo", 0, 20)) // by whom is not said
+	require.Equal(t, results.Inconclusive, s.runs(t, Query{})[1].Verdict)
+	require.Equal(t, 2, s.judged)
+
+	s.rules = 3
+	require.Equal(t, results.Pass, s.runs(t, Query{})[0].Verdict, "and after going back")
+}
+
 func TestAHistoryThatIsMissingDamagedOrOldIsMadeAnew(t *testing.T) {
 	s := &stage{root: t.TempDir()}
 	s.add(t, "a", 4, verdictOf("demo", 0, 20))
@@ -127,7 +152,7 @@ func TestAHistoryThatIsMissingDamagedOrOldIsMadeAnew(t *testing.T) {
 		"no SQLite": func() { require.NoError(t, os.WriteFile(path, []byte(strings.Repeat("not a database ", 100)), 0o644)) },
 		"cut off":   func() { require.NoError(t, os.Truncate(path, 5000)) },
 		"another version": func() {
-			h, err := open(t.Context(), s.root, s.judge, slog.New(slog.DiscardHandler))
+			h, err := open(t.Context(), s.root, s.judge(), slog.New(slog.DiscardHandler))
 			require.NoError(t, err)
 			_, err = h.db.Exec("PRAGMA user_version = 99")
 			require.NoError(t, err)
@@ -154,7 +179,7 @@ func TestAnInterruptedHistoryIsNotRemoved(t *testing.T) {
 	require.Len(t, s.runs(t, Query{}), 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Open(ctx, s.root, s.judge, slog.New(slog.DiscardHandler))
+	_, err := Open(ctx, s.root, s.judge(), slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, context.Canceled)
 	require.FileExists(t, filepath.Join(s.root, File))
 }

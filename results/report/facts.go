@@ -37,6 +37,9 @@ func (d Data) facts() []fact {
 	if d.Leaves != nil {
 		add("proxy certificates", "%s", leavesText(*d.Leaves))
 	}
+	if d.Ledger != nil {
+		add("orders", "%s", ledgerText(*d.Ledger))
+	}
 	if d.Rotation != nil {
 		add("rotation", "%s", rotationText(*d.Rotation))
 	}

@@ -25,6 +25,7 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
+	Ledger *results.Ledger        `json:",omitempty"` // what became of the orders
 	// Rotation is how old what Vault keeps is, Audit Vault's own account of its use,
 	// Webhooks the API server's of theirs, one a phase.
 	Rotation *results.VaultRotation `json:",omitempty"`
@@ -106,6 +107,8 @@ func (d *Data) addProbe(p results.Probe) error {
 		d.Checks = append(d.Checks, seen)
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
+	case results.ProbeLedger:
+		return json.Unmarshal(p.Data, &d.Ledger)
 	case results.ProbeVaultRotation:
 		return json.Unmarshal(p.Data, &d.Rotation)
 	case results.ProbeVaultAudit:

@@ -355,6 +355,9 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 			{Phase: "soak", Calls: []results.WebhookCalls{{Name: "injector", Calls: 12}}},
 		},
 		Leaves: &results.Leaves{Proxies: 32, Earliest: time.Date(2024, 6, 12, 9, 0, 0, 0, time.UTC), Expired: []string{"a-1"}, Silent: []string{"b-1"}},
+		Ledger: &results.Ledger{Acknowledged: 1200, Ambiguous: 6, Written: 1204, Lost: []string{"o-1"}, Unsettled: []string{"o-4"}, Answers: &results.Answers{
+			Refused: 14, Contradicted: []string{"o-2"}, Unasked: []string{"o-3"}, AmbiguousWritten: 3, AmbiguousCancelled: 2, AmbiguousAbsent: 1,
+		}},
 	}
 	texts := map[string][]string{}
 	for _, f := range d.facts() {
@@ -366,7 +369,14 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 		"certificate linkerd/issuer, since 2024-06-02 08:00:00 UTC (replaced every 83 days)"}, texts["rotation"])
 	require.Equal(t, []string{"its audit log tells of 1,312 requests: 2 denied, 0 failed; most often 400 × update auth/kubernetes/login; all tokens and secrets in it were hashed"}, texts["Vault"])
 	require.Equal(t, []string{"4 × cert-manager, 2 refused, 1 failed and were refused; 42 × injector, 1 failed and were let in"}, texts["webhooks"])
+	require.Equal(t, []string{"1,204 confirmed in the database; 1,200 acknowledged, 1 of them lost; 14 refused, 1 of them confirmed all the same; " +
+		"6 left unanswered: 3 written, 2 cancelled, 1 absent; 1 confirmed that no request in the record asked for; 1 still under way"}, texts["orders"])
 	require.Equal(t, []string{"of 32 proxies the first ends 2024-06-12 09:00:00 UTC; ended already: a-1; no figure from b-1"}, texts["proxy certificates"])
+}
+
+func TestOlderRecordsTellLessOfTheirOrders(t *testing.T) {
+	require.Equal(t, "1,201 confirmed in the database; 1,200 acknowledged, 0 of them lost; 3 left unanswered",
+		ledgerText(results.Ledger{Acknowledged: 1200, Ambiguous: 3, Written: 1201}))
 }
 
 func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
@@ -376,6 +386,7 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	for name, data := range map[string]any{
 		results.ProbeLinkerdCheck: results.LinkerdCheck{When: "after install mesh", Passed: 3, Reports: []json.RawMessage{[]byte(`{"success":true}`)}},
 		results.ProbeLeaves:       results.Leaves{Proxies: 2},
+		results.ProbeLedger:       results.Ledger{Acknowledged: 5},
 		results.ProbeHostLoad:     results.HostLoad{Lasted: time.Minute, Busy: 0.5},
 	} {
 		p, err := results.NewProbe(1, name, "stack", data)
@@ -386,6 +397,7 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []results.LinkerdCheck{{When: "after install mesh", Passed: 3}}, d.Checks)
 	require.Equal(t, 2, d.Leaves.Proxies)
+	require.Equal(t, 5, d.Ledger.Acknowledged)
 	require.Equal(t, []PhaseLoad{{Phase: "stack", HostLoad: results.HostLoad{Lasted: time.Minute, Busy: 0.5}}}, d.Host)
 	require.NoError(t, f.Close())
 }

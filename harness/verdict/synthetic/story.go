@@ -138,8 +138,10 @@ func (g *generator) probes() {
 	g.probe(results.ProbeLeaves, phase, results.Leaves{
 		Proxies: injection.Injected, Earliest: start.Add(23 * time.Hour), Expired: []string{}, Silent: []string{},
 	})
+	placed, unsure := g.orders[results.ToldYes], g.orders[results.ToldUnsure]
 	g.probe(results.ProbeLedger, phase, results.Ledger{
-		Acknowledged: g.orders, Written: g.orders, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
+		Acknowledged: placed, Ambiguous: unsure, Written: placed, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
+		Answers: &results.Answers{Refused: g.orders[results.ToldNo], Contradicted: []string{}, Unasked: []string{}, AmbiguousAbsent: unsure},
 	})
 }
 

@@ -51,7 +51,7 @@ func Write(root string, o Options) (*results.Folder, error) {
 	run.Budgets = append(run.Budgets, o.Budgets...)
 	g := &generator{
 		Options: o, scenario: s, folder: f, random: rand.New(rand.NewPCG(o.Seed, 1)),
-		run: run, dead: map[string]int64{},
+		run: run, orders: map[results.Told]int{}, dead: map[string]int64{},
 	}
 	if err := g.generate(); err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ type generator struct {
 	now        int64 // ns since the run's start
 	phaseBegan int64
 	seq        uint64
-	orders     int
+	orders     map[results.Told]int
 	meshed     float64          // share of the services that have a proxy
 	enforced   bool             // while only some have one
 	dead       map[string]int64 // until when a service's stopped pod fails requests
@@ -213,11 +213,7 @@ func (g *generator) order(r *results.Request) {
 
 // fate makes the request fail where the run's story says so.
 func (g *generator) fate(r *results.Request, route scenarios.Route) {
-	defer func() {
-		if r.Outcome == results.OK && r.OrderID != "" {
-			g.orders++
-		}
-	}()
+	defer func() { g.orders[r.Told()]++ }()
 	if until := g.dead[route.Service]; r.Scheduled < until && g.random.Float64() < 0.3 {
 		r.Outcome, r.Status, r.Class, r.Pod, r.Hop = results.Failed, 502, "http-502", g.failing, route.Service
 		r.Error = "the load balancer's target closed the connection"
