@@ -41,10 +41,13 @@ func (i *Inbound) ServeOwn(raw net.Conn, addr netip.AddrPort, server *serve.Serv
 		return
 	}
 	secured, ours, err := accept(conn, i.Credentials)
-	if ours && err == nil {
+	switch {
+	case !ours:
+		err = errNotForUs
+	case err == nil:
 		c.who.Identity, err = meshtls.PeerName(secured.ConnectionState())
 	}
-	if !ours || err != nil {
+	if err != nil {
 		i.Log.Info("TLS to the proxy itself failed", "client", c.who.Addr, "port", addr.Port(), "error", err)
 		conn.Close()
 		return
