@@ -219,7 +219,7 @@ func TestAnEndpointIsToldOnlyOnceItsPodIsKnown(t *testing.T) {
 func TestPortsThatTheProxyDoesNotSeeHaveNoIdentity(t *testing.T) {
 	c := newCluster(t)
 	c.pods.Add(pod("web-1", "10.1.0.1", true, map[string]string{"config.linkerd.io/skip-inbound-ports": "8080,9091-9099"}))
-	for port, want := range map[string]bool{"9090": true, "8080": false, "9095": false, "4191": false, "4190": false} {
+	for port, want := range map[string]bool{"9090": true, "8080": false, "9095": false, "4191": true} {
 		got := c.follow("10.1.0.1:" + port).until(has(1))
 		require.Equal(t, meshapi.Destinations_POD, got.Kind)
 		require.Equal(t, want, got.Endpoints[0].Identity != "", port)

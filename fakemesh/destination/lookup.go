@@ -158,10 +158,9 @@ func meshed(pod *corev1.Pod) bool {
 		slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == contract.ContainerProxy })
 }
 
+// skipped goes by the annotation alone, as in Linkerd: the proxy's own port 4191 is
+// not redirected either, but the proxy that listens there ends mutual TLS itself.
 func skipped(pod *corev1.Pod, port uint16) bool {
-	if port == contract.PortControl || port == contract.PortAdmin {
-		return true
-	}
 	set, err := ports.Parse(pod.Annotations[contract.AnnotationSkipInbound])
 	return err == nil && set.Has(port)
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -322,32 +321,4 @@ func TestAServersProtocolIsTakenForGranted(t *testing.T) {
 		res.Body.Close()
 		require.Equal(t, http.StatusBadRequest, res.StatusCode)
 	})
-}
-
-func TestTheProxysOwnServerObeysThePolicyToo(t *testing.T) {
-	p := newWorld(t).startPod("web", podSpec{meshed: true, policy: policy.Deny, probes: []policy.Probe{{Port: 4191, Path: "/ready"}}})
-	guarded := p.in.Guard(netip.MustParseAddrPort("10.1.0.1:4191"), http.HandlerFunc(answerIn))
-	ask := func(from, path string) int {
-		r := httptest.NewRequest(http.MethodGet, path, nil)
-		r.RemoteAddr = from + ":1234"
-		w := httptest.NewRecorder()
-		guarded.ServeHTTP(w, r)
-		return w.Code
-	}
-	require.Equal(t, http.StatusForbidden, ask("10.1.0.9", "/metrics"), "monitoring goes blind (P8)")
-	require.Equal(t, http.StatusOK, ask("10.1.0.9", "/ready"))
-	require.Equal(t, http.StatusOK, ask("127.0.0.1", "/metrics"))
-	require.Equal(t, map[string]float64{"4191 no_identity no_tls_from_remote default deny": 1},
-		series(t, p.metrics, "inbound_http_authz_deny_total", "target_port", "tls", "no_tls_reason", "srv_kind", "srv_name"))
-
-	rules := policy.Defaults{Policy: policy.Deny}.Rules()
-	rules.Ports[4191] = &meshapi.PortRules{
-		Server: &meshapi.Resource{Group: "policy.linkerd.io", Kind: "server", Name: "scrapes"}, Routes: anyRequest(),
-		Authorizations: []*meshapi.Authorization{{Unauthenticated: true, Networks: []*meshapi.Network{{Cidr: "10.1.0.0/16"}}}},
-	}
-	in, err := policy.Compile(rules)
-	require.NoError(t, err)
-	p.in.SetPolicy(in)
-	require.Equal(t, http.StatusOK, ask("10.1.0.9", "/metrics"))
-	require.Equal(t, http.StatusForbidden, ask("10.2.0.9", "/metrics"))
 }

@@ -109,9 +109,9 @@ func (p *proxy) admin(shutdown func()) (stop func(), err error) {
 		Metrics: p.metrics, Ready: p.ready,
 		Shutdown: shutdown, Drain: p.in.Drain,
 	})
-	guarded := p.in.Guard(netip.AddrPortFrom(p.c.PodIP, contract.PortAdmin), handler)
-	server := serve.New(serve.Options{Handler: guarded.ServeHTTP})
-	acc := &tcp.Acceptor{Max: maxAdmin, Shed: func(int) {}, Handle: func(_ context.Context, c net.Conn) { server.Serve(c, nil) }}
+	server := serve.New(serve.Options{Handler: p.in.Guard(handler).ServeHTTP})
+	addr := netip.AddrPortFrom(p.c.PodIP, contract.PortAdmin)
+	acc := &tcp.Acceptor{Max: maxAdmin, Shed: func(int) {}, Handle: func(_ context.Context, c net.Conn) { p.in.ServeOwn(c, addr, server) }}
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = acc.Serve(context.Background(), l) })
 	return func() {

@@ -266,8 +266,8 @@ func scrapesDenied(ctx context.Context, l *lab) (string, error) {
 		return seen, errors.Join(err, podReady(pod))
 	}
 	seen += "; by a pod: 403; the pod is ready"
-	// Scrapes come without mTLS, for 4191 skips the proxies: the network is all
-	// that a policy can go by.
+	// A Prometheus without a proxy has no identity: the network is all that a policy
+	// can go by.
 	if err := l.apply(ctx, serverYAML("admin", "web", "linkerd-admin", "HTTP/1")+networkYAML("anyone", "0.0.0.0/0")+
 		policyYAML("scrapes", "Server", "admin", "NetworkAuthentication", "anyone")); err != nil {
 		return seen, err

@@ -3,10 +3,7 @@ package inbound
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
-	"net/netip"
-	"sync"
 	"time"
 
 	"meshsim.dev/meshsim/fakemesh/policy"
@@ -15,10 +12,6 @@ import (
 	"meshsim.dev/meshsim/fakemesh/proxy/serve"
 	"meshsim.dev/meshsim/fakemesh/proxy/upstream"
 )
-
-// idleApp is less than the five seconds after which many servers close an idle
-// HTTP/1 connection: a request must not meet that close.
-const idleApp = 4 * time.Second
 
 // serveHTTP carries one request when the policy lets it.
 func (i *Inbound) serveHTTP(w http.ResponseWriter, r *http.Request) {
@@ -127,7 +120,7 @@ func (x *route) Next(ctx context.Context) (relay.Leg, error) {
 
 // Acquire implements relay.Leg.
 func (x *route) Acquire(ctx context.Context) (*upstream.Conn, error) {
-	return x.i.apps.pool(x.c.dst, x.r.ProtoMajor == 2).Acquire(ctx)
+	return x.i.apps.acquire(ctx, appKey{x.c.dst, x.r.ProtoMajor == 2})
 }
 
 // Flow implements relay.Leg.
@@ -135,53 +128,3 @@ func (x *route) Flow() *metrics.HTTP { return x.i.Metrics.HTTP(&x.flow) }
 
 // Done implements relay.Leg.
 func (x *route) Done(_ time.Duration, err error) { x.last = err }
-
-// apps are the pools of connections to the application, by port.
-type apps struct {
-	dial func(context.Context, netip.AddrPort) (net.Conn, error)
-	mu   sync.Mutex
-	all  map[appKey]*upstream.Pool
-}
-
-type appKey struct {
-	dst     netip.AddrPort
-	isHTTP2 bool
-}
-
-// maxApps bounds the pools: who dials may name any port.
-const maxApps = 256
-
-func (a *apps) pool(dst netip.AddrPort, isHTTP2 bool) *upstream.Pool {
-	key := appKey{dst, isHTTP2}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if p := a.all[key]; p != nil {
-		return p
-	}
-	if a.all == nil {
-		a.all = map[appKey]*upstream.Pool{}
-	}
-	if len(a.all) >= maxApps {
-		for k, p := range a.all {
-			if p.Len() == 0 {
-				delete(a.all, k)
-			}
-		}
-	}
-	limits := upstream.Limits{Idle: idleApp, Connections: 2048}
-	if isHTTP2 {
-		limits.Idle = 0
-	}
-	p := upstream.NewPool(func(ctx context.Context) (net.Conn, error) { return a.dial(ctx, dst) }, isHTTP2, limits)
-	a.all[key] = p
-	return p
-}
-
-func (a *apps) close() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for k, p := range a.all {
-		p.Drain()
-		delete(a.all, k)
-	}
-}

@@ -2,13 +2,9 @@ package inbound
 
 import (
 	"net"
-	"net/http"
-	"net/netip"
 	"sync"
 
 	"meshsim.dev/meshsim/fakemesh/policy"
-	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
-	"meshsim.dev/meshsim/fakemesh/proxy/relay"
 )
 
 // SetPolicy goes by other rules from now on. Requests that are under way go on,
@@ -71,27 +67,4 @@ func (s *sessions) all() []*session {
 		all = append(all, x)
 	}
 	return all
-}
-
-// Guard is the pod's policy before a server of the proxy's own at addr, which
-// nobody speaks TLS to.
-func (i *Inbound) Guard(addr netip.AddrPort, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &client{dst: addr, tls: metrics.TLSNoIdentity, noReason: metrics.ReasonNotFromRemote}
-		if from, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-			c.who.Addr = from.Addr().Unmap()
-		}
-		if c.who.Addr.IsLoopback() {
-			c.noReason = metrics.ReasonLoopback
-		}
-		d := i.rules(c).Request(c.who, r)
-		peer := c.peer()
-		peer.Srv, peer.Authz = d.Server, d.Authz
-		if e := i.judge(&d, &peer); e != nil {
-			i.Metrics.Error(metrics.Inbound, e.Kind).Inc()
-			relay.Write(w, r, e, false)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }

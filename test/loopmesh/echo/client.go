@@ -148,14 +148,7 @@ func (c *grpcClient) talk(ctx context.Context) error {
 		return err
 	}
 	for range streamMessages {
-		if err := stream.Send(&testgrpc.StreamingOutputCallRequest{Payload: c.req.Payload}); err != nil {
-			return err
-		}
-		res, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if err := check(res.GetPayload()); err != nil {
+		if err := c.message(stream); err != nil {
 			return err
 		}
 	}
@@ -166,6 +159,18 @@ func (c *grpcClient) talk(ctx context.Context) error {
 		return fmt.Errorf("end the stream: %w", err)
 	}
 	return nil
+}
+
+// message sends one and wants its answer.
+func (c *grpcClient) message(stream testgrpc.TestService_FullDuplexCallClient) error {
+	if err := stream.Send(&testgrpc.StreamingOutputCallRequest{Payload: c.req.Payload}); err != nil {
+		return err
+	}
+	res, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	return check(res.GetPayload())
 }
 
 // tcpClient uses a connection for one request at a time.

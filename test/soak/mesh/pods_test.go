@@ -82,7 +82,10 @@ func (c *cluster) next(name string) loopmesh.Pod {
 	ip := c.mesh.Addr(byte(10+n/250), byte(n%250+1))
 	return loopmesh.Pod{
 		Name: name, IP: ip, Policy: policy.AllAuthenticated, App: netip.AddrPortFrom(ip, portWeb),
-		Dials: map[netip.Addr]netip.AddrPort{c.fromWeb(): c.web, c.fromOpaque(): c.opaque},
+		Dials: map[netip.Addr]netip.AddrPort{
+			c.fromWeb(): c.web, c.fromOpaque(): c.opaque,
+			c.fromSteadyWeb(): steadyWeb, c.fromSteadyOpaque(): steadyOpaque,
+		},
 	}
 }
 

@@ -54,6 +54,7 @@ func TestNothingFailsAndNothingLeaksWhileEverythingChanges(t *testing.T) {
 	}
 	b := newBook()
 	always := c.start(client, b)
+	steady := c.last(client, server, b)
 	guest := c.client()
 	visits := c.start(guest, b)
 	begin := time.Now()
@@ -76,6 +77,7 @@ func TestNothingFailsAndNothingLeaksWhileEverythingChanges(t *testing.T) {
 		}
 	}
 	took := time.Since(begin)
+	steady.end(t, took)
 	always.end()
 	visits.end()
 	c.end(guest)
