@@ -25,11 +25,13 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
-	// Rotation is how old what Vault keeps is, Audit Vault's own account of its use,
-	// Webhooks the API server's of theirs, one a phase.
-	Rotation *results.VaultRotation `json:",omitempty"`
-	Audit    *results.VaultAudit    `json:",omitempty"`
-	Webhooks []results.Webhooks     `json:",omitempty"`
+	// Rotation is how old what Vault keeps is, Rotated what step rotate-secrets had
+	// renewed last, Audit Vault's own account of its use, Webhooks the API server's of
+	// theirs, one a phase.
+	Rotation *results.VaultRotation  `json:",omitempty"`
+	Rotated  *results.SecretsRotated `json:",omitempty"`
+	Audit    *results.VaultAudit     `json:",omitempty"`
+	Webhooks []results.Webhooks      `json:",omitempty"`
 	// What the probes saw between services, of the twins and of certificates,
 	// boiled down: samples stay in the record.
 	Matrices     []Matrix      `json:",omitempty"`
@@ -108,6 +110,8 @@ func (d *Data) addProbe(p results.Probe) error {
 		return json.Unmarshal(p.Data, &d.Leaves)
 	case results.ProbeVaultRotation:
 		return json.Unmarshal(p.Data, &d.Rotation)
+	case results.ProbeSecretsRotated:
+		return json.Unmarshal(p.Data, &d.Rotated)
 	case results.ProbeVaultAudit:
 		return json.Unmarshal(p.Data, &d.Audit)
 	case results.ProbeWebhooks:
