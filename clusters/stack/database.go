@@ -58,6 +58,31 @@ func setLoginOf(ctx context.Context, env *Env, group, login, password string) er
 	return nil
 }
 
+// endForgottenSQL ends the logins of earlier rotations that nobody is connected by.
+const endForgottenSQL = `DO $$
+DECLARE
+    forgotten text;
+BEGIN
+    FOR forgotten IN SELECT login FROM rotation.logins() WHERE sessions = 0 AND login NOT IN ('SHOP', 'ROTATOR') LOOP
+        BEGIN
+            PERFORM rotation.retire(forgotten);
+        EXCEPTION WHEN object_in_use THEN
+            NULL; -- the next rotation ends it
+        END;
+    END LOOP;
+END $$;
+`
+
+// endForgottenLogins ends what an earlier Vault's rotations left: its secrets are
+// gone, so nobody knows those logins' passwords.
+func endForgottenLogins(ctx context.Context, env *Env) error {
+	script := strings.NewReplacer("SHOP", vaultLogin, "ROTATOR", rotatorLogin).Replace(endForgottenSQL)
+	if err := runSQL(ctx, env, script); err != nil {
+		return fmt.Errorf("end the logins of earlier rotations: %w", err)
+	}
+	return nil
+}
+
 // setUpRotation gives the database what the rotator of the shop's secrets works
 // with.
 func setUpRotation(ctx context.Context, env *Env) error {

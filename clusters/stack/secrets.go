@@ -149,6 +149,9 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 	if err != nil {
 		return err
 	}
+	if err := endForgottenLogins(ctx, env); err != nil {
+		return err
+	}
 	return publishVaultCA(ctx, env)
 }
 

@@ -37,8 +37,8 @@ func (f *fakePsql) run(_ context.Context, namespace, pod, container string, argv
 }
 
 // moveScripts is how many scripts a move of the secrets runs: the services' login,
-// what the rotator works with, and its login.
-const moveScripts = 3
+// what the rotator works with, its login, and the end of what is left of another.
+const moveScripts = 4
 
 func newShopBench(t *testing.T) (*bench, *fakePsql) {
 	t.Helper()
@@ -106,6 +106,7 @@ func TestMovedSecretsAreANewLoginThatOnlyVaultKnows(t *testing.T) {
 	rotator := passwordOf(t, psql.scripts[2])
 	require.Contains(t, psql.scripts[1], "CREATE OR REPLACE FUNCTION rotation.renew")
 	require.Contains(t, psql.scripts[2], `GRANT shop_rotation TO :"login"`)
+	require.Contains(t, psql.scripts[3], "login NOT IN ('shop_vault', 'secret_rotator_a')")
 	require.Equal(t, map[string]any{"db-user": "secret_rotator_a", "db-password": rotator}, b.vault.body("secret/data/prod-app/secret-rotator")["data"])
 	require.NotContains(t, b.said.String()+b.cluster.text(), rotator)
 	require.True(t, b.vault.revoked[testSetupToken])
