@@ -106,7 +106,7 @@ func (w *world) sell() (stop func() int) {
 			})
 		}
 	}
-	return func() int {
+	end := sync.OnceFunc(func() {
 		close(over)
 		selling.Wait()
 		cancel()
@@ -114,13 +114,14 @@ func (w *world) sell() (stop func() int) {
 		for _, db := range dbs {
 			db.Close()
 		}
-		return int(sold.Load())
-	}
+	})
+	w.t.Cleanup(end) // before the database goes
+	return func() int { end(); return int(sold.Load()) }
 }
 
-// order does the statements of one, each with as long as a hop has.
+// order does the statements of one, with as long as a client waits.
 func order(ordering, paying *store.DB, id string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	o, _, err := store.Orders{DB: ordering}.Begin(ctx, &orders.Order{ID: id, CustomerID: "c-0001", TotalCents: 100,
 		Items: []orders.Item{{ProductID: "p-0001", Quantity: 1, UnitCents: 100}}})
