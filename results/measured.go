@@ -82,6 +82,35 @@ type SecretAge struct {
 	Anchor bool `json:"anchor,omitempty"`
 }
 
+// SecretsRotated is the data of probe secrets-rotated: what step rotate-secrets had
+// renewed, and by which logins the services were connected to the database then.
+type SecretsRotated struct {
+	Job     string          `json:"job"`
+	Secrets []RotatedSecret `json:"secrets"`
+	Logins  []UsedLogin     `json:"logins"` // by service
+	// JobMs is how long the rotator worked, with the time that it gives services to
+	// take up what is new; UsedMs how long it took, from the same begin on, until
+	// every service was seen to use it.
+	JobMs  int64 `json:"jobMs"`
+	UsedMs int64 `json:"usedMs"`
+}
+
+// RotatedSecret is one secret's version before and after.
+type RotatedSecret struct {
+	Path string `json:"path"`
+	From int    `json:"from"`
+	To   int    `json:"to"`
+}
+
+// UsedLogin is a login of the database that a service has sessions by. Before are
+// those that it had sessions by when the step began.
+type UsedLogin struct {
+	Service  string   `json:"service"`
+	Login    string   `json:"login"`
+	Sessions int      `json:"sessions"`
+	Before   []string `json:"before"`
+}
+
 // HostLoad is the data of probe host-load: how busy the host's CPUs were through
 // a phase, with all that ran on them. Shares run from 0 to 1.
 type HostLoad struct {

@@ -23,6 +23,8 @@ const (
 	ProbeVaultSeal     = "vault-seal"
 	ProbeVaultRotation = "vault-rotation"
 	ProbeHostLoad      = "host-load"
+
+	ProbeSecretsRotated = "secrets-rotated"
 )
 
 // NewProbe makes a line of probes.jsonl from one of the data types below.

@@ -60,7 +60,9 @@ func (r *reader) checkBudget(s *Scenario, b budget.Budget, at *yaml.Node, seen c
 		r.wantStep(b, at, seen, vaultRestarted)
 	case budget.VaultSealed, budget.VaultDenied:
 		r.wantStep(b, at, seen, "vault")
-	case budget.VaultRotated, budget.VaultSecretsAge:
+	case budget.VaultRotated:
+		r.wantStep(b, at, seen, secretsRotated)
+	case budget.VaultSecretsAge:
 		r.wantStep(b, at, seen, secretsMoved)
 	case budget.VaultCertsAge:
 		r.wantStep(b, at, seen, "mesh")

@@ -35,7 +35,7 @@ spec:
   phases:
   - name: baseline
   - name: stack
-    steps: [{autoscale: {service: product-catalog}}, restart-replica, {install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
+    steps: [{autoscale: {service: product-catalog}}, restart-replica, {install: {component: cert-manager}}, {install: {component: vault}}, {install: {component: issuer}}, move-secrets, rotate-secrets, {install: {component: mesh}}, inject, enforce, probe-plaintext, probe-authorisation, measure-added-latency, restart-vault]
   - {name: warm, judged: false, until: {atLeast: 5s}}
   budgets:
   - BUDGET
@@ -87,6 +87,7 @@ spec:
     - install: {component: issuer}
     - install: {component: mesh}
     - move-secrets
+    - rotate-secrets: {}
     - inject: {services: [payment-gateway, product-catalog]}
     - inject: {services: all, database: true}
     - await-authenticated
@@ -126,13 +127,13 @@ spec:
 		said = append(said, step.String())
 	}
 	require.Equal(t, []any{
-		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{},
+		&Install{Component: "cert-manager"}, &Install{Component: "vault"}, &Install{Component: "issuer"}, &Install{Component: "mesh"}, &MoveSecrets{}, &RotateSecrets{},
 		&Inject{[]string{"payment-gateway", "product-catalog"}, false}, &Inject{Database: true}, &AwaitAuthenticated{time.Minute},
 		&AwaitAuthenticated{7 * time.Second}, &Enforce{"deny", CallersAny}, &MeasureAddedLatency{500, 0, PathEcho}, &ProbePlaintext{}, &RestartVault{},
 	}, options)
-	require.Equal(t, "inject payment-gateway, product-catalog", said[5])
-	require.Equal(t, "inject all services and the database", said[6])
-	require.Equal(t, "enforce deny", said[9])
+	require.Equal(t, "inject payment-gateway, product-catalog", said[6])
+	require.Equal(t, "inject all services and the database", said[7])
+	require.Equal(t, "enforce deny", said[10])
 	require.Equal(t, []string{"two"}, s.Judged())
 }
 
@@ -201,7 +202,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"a phase that ends at once":     {phase("name: a\n    judged: false"), 6, 5, `phase "a" has no steps and nothing to wait for`},
 		"a scale of nothing":            {phase("name: a\n    scale: 0"), 7, 12, "scale should be a number above 0 and up to 1000, not 0"},
 		"a scale that is no number":     {phase("name: a\n    scale: .nan"), 7, 12, "scale should be a number above 0"},
-		"an unknown step":               {phase("name: a\n    steps: [instal]"), 7, 13, `unknown step "instal"; known are: install, move-secrets, inject`},
+		"an unknown step":               {phase("name: a\n    steps: [instal]"), 7, 13, `unknown step "instal"; known are: install, move-secrets, rotate-secrets, inject`},
 		"a step of two":                 {phase("name: a\n    steps: [{inject: {}, enforce: {}}]"), 7, 13, "a step should be one name with its options"},
 		"an unknown option":             {phase("name: a\n    steps: [{restart-vault: {now: true}}]"), 7, 30, `unknown key "now" in step restart-vault; known are: none`},
 		"an option that is missing":     {phase("name: a\n    steps: [install]"), 7, 13, `step install needs the key "component"`},
@@ -211,6 +212,7 @@ func TestOneWrongThingIsToldWithItsPlace(t *testing.T) {
 		"evidence that there is not":    {spec("evidence: {logs: true}"), 5, 14, `unknown key "logs" in evidence; known are: identities, wire`},
 		"other callers":                 {phase("name: a\n    steps: [{enforce: {callers: all}}]"), 7, 33, `callers should be one of any, declared, not "all"`},
 		"trying who gets in too soon":   {phase("name: a\n    steps: [probe-authorisation]"), 7, 13, "step probe-authorisation needs install mesh before it"},
+		"renewing what is not in Vault": {phase("name: a\n    steps: [rotate-secrets]"), 7, 13, "step rotate-secrets needs move-secrets before it"},
 		"an unknown policy":             {phase("name: a\n    steps: [{enforce: {policy: allow}}]"), 7, 32, "policy should be one of all-authenticated"},
 		"a step before what it needs":   {phase("name: a\n    steps: [{install: {component: cert-manager}}, {install: {component: issuer}}]"), 7, 51, "step install issuer needs install vault before it"},
 		"a budget of unknown words":     {strings.Replace(smallest, "failed requests = 0", "failures = 0", 1), 8, 5, `budget "failures = 0": no budget begins with "failures"`},
@@ -259,7 +261,7 @@ func TestABudgetOnDataThatTheScenarioCannotProduceIsRefused(t *testing.T) {
 		"issuer certificate lasts 90d, renewed 7d early": "no step install issuer",
 		"vault unsealed by itself":                       "no step restart-vault",
 		"vault sealed < 60s":                             "no step install vault",
-		"vault secrets rotated every 30d":                "no step move-secrets",
+		"vault secrets rotated every 30d":                "no step rotate-secrets",
 		"vault secrets at most 30d old":                  "no step move-secrets",
 		"vault certificates at most 83d old":             "no step install mesh",
 		"proxy memory < 50MiB":                           "no step install mesh",
@@ -399,7 +401,7 @@ func TestThePlanSaysHowManyRequestsAndHowLong(t *testing.T) {
 	require.InDelta(t, 6000, 2*s.Spec.Traffic.Rates().Count(soak.From, plan.AtLeast), 40, "the last phase ends with the plan")
 	require.Equal(t, plan.AtLeast, (soak.From + soak.AtLeast).Round(time.Second))
 	soak.Rate, soak.From, soak.AtLeast = 0, 0, 0
-	require.Equal(t, PhasePlan{Name: "soak", Judged: true, Requests: 6000, Needed: 6000, RealPerDay: 10000}, soak)
+	require.Equal(t, PhasePlan{Name: "soak", Judged: true, Steps: []string{"rotate-secrets"}, Requests: 6000, Needed: 6000, RealPerDay: 10000}, soak)
 	require.Equal(t, []string{"measure-added-latency with 3000 triples of 512 bytes", "measure-added-latency of the shop with 400 triples", "probe-authorisation", "probe-plaintext", "restart-vault"}, plan.Phases[4].Steps)
 	require.Greater(t, s.HoldLimit(s.Spec.Phases[0]), 3*time.Minute)
 }

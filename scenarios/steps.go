@@ -37,6 +37,9 @@ type UninstallMesh struct {
 // MoveSecrets puts the shop's secrets into Vault.
 type MoveSecrets struct{}
 
+// RotateSecrets renews the shop's secrets in Vault now, whatever their age.
+type RotateSecrets struct{}
+
 // Inject gives services the mesh's proxy by rolling restarts, one after
 // another. No service named means all of them.
 type Inject struct {
@@ -109,6 +112,7 @@ const (
 	plaintextTried = "probe-plaintext"
 	vaultRestarted = "restart-vault"
 	secretsMoved   = "move-secrets"
+	secretsRotated = "rotate-secrets"
 
 	authorisationTried = "probe-authorisation"
 )
@@ -130,6 +134,7 @@ var stepKinds = []stepKind{
 		gives: func(o any) []string { return []string{o.(*Install).Component} },
 	},
 	{name: "move-secrets", read: none[MoveSecrets]("move-secrets"), needs: always("vault"), gives: always(secretsMoved)},
+	{name: "rotate-secrets", read: none[RotateSecrets]("rotate-secrets"), needs: always(secretsMoved), gives: always(secretsRotated)},
 	{name: "inject", read: readInject, needs: always("mesh"), gives: always(injected)},
 	{name: "await-authenticated", read: readAwait, needs: always("mesh", injected), gives: always()},
 	{name: "enforce", read: readEnforce, needs: always("mesh", injected), gives: always(enforced)},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/util/exec"
+
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
 
 // randomText is a password: 26 letters and digits, 130 random bits, nothing to quote.
@@ -28,7 +30,7 @@ const setLoginSQL = `\set login 'LOGIN'
 \set password 'PASSWORD'
 SELECT format('CREATE ROLE %I', :'login')
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
-GRANT shop_app TO :"login";
+GRANT GROUP TO :"login";
 ALTER ROLE :"login" LOGIN PASSWORD :'password';
 `
 
@@ -37,11 +39,59 @@ SELECT format('ALTER ROLE %I NOLOGIN PASSWORD NULL', :'login')
  WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
 `
 
+// The groups that logins are members of, and all their rights.
+const (
+	shopGroup     = "shop_app"
+	rotationGroup = "shop_rotation"
+)
+
 // setLogin makes a database login of the shop, or gives it a new password.
 func setLogin(ctx context.Context, env *Env, login, password string) error {
-	script := strings.NewReplacer("LOGIN'", login+"'", "PASSWORD'", password+"'").Replace(setLoginSQL)
+	return setLoginOf(ctx, env, shopGroup, login, password)
+}
+
+func setLoginOf(ctx context.Context, env *Env, group, login, password string) error {
+	script := strings.NewReplacer("LOGIN'", login+"'", "PASSWORD'", password+"'", "GROUP", group).Replace(setLoginSQL)
 	if err := runSQL(ctx, env, script); err != nil {
 		return fmt.Errorf("make database login %s: %w", login, err)
+	}
+	return nil
+}
+
+// endForgottenSQL ends the logins of earlier rotations that nobody is connected by.
+const endForgottenSQL = `DO $$
+DECLARE
+    forgotten text;
+BEGIN
+    FOR forgotten IN SELECT login FROM rotation.logins() WHERE sessions = 0 AND login NOT IN ('SHOP', 'ROTATOR') LOOP
+        BEGIN
+            PERFORM rotation.retire(forgotten);
+        EXCEPTION WHEN object_in_use THEN
+            NULL; -- the next rotation ends it
+        END;
+    END LOOP;
+END $$;
+`
+
+// endForgottenLogins ends what an earlier Vault's rotations left: its secrets are
+// gone, so nobody knows those logins' passwords.
+func endForgottenLogins(ctx context.Context, env *Env) error {
+	script := strings.NewReplacer("SHOP", vaultLogin, "ROTATOR", rotatorLogin).Replace(endForgottenSQL)
+	if err := runSQL(ctx, env, script); err != nil {
+		return fmt.Errorf("end the logins of earlier rotations: %w", err)
+	}
+	return nil
+}
+
+// setUpRotation gives the database what the rotator of the shop's secrets works
+// with.
+func setUpRotation(ctx context.Context, env *Env) error {
+	script, err := shopchart.RotationSQL()
+	if err != nil {
+		return err
+	}
+	if err := runSQL(ctx, env, script); err != nil {
+		return fmt.Errorf("set up the rotation of database logins: %w", err)
 	}
 	return nil
 }

@@ -9,9 +9,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// lentLogin is the database login of copies of the shop's services that stand
+// LentLogin is the database login of copies of the shop's services that stand
 // outside its namespace for a while.
-const lentLogin = "shop_lent"
+const LentLogin = "shop_lent"
 
 // LendLogin makes a database login of the shop and a namespace that has it in a
 // Secret of the name given, with the keys that services read, so that copies of
@@ -22,13 +22,13 @@ func LendLogin(ctx context.Context, env *Env, namespace, secret string) error {
 		return err
 	}
 	password := randomText()
-	if err := setLogin(ctx, env, lentLogin, password); err != nil {
+	if err := setLogin(ctx, env, LentLogin, password); err != nil {
 		return err
 	}
 	_, err := env.Kube.Clientset.CoreV1().Secrets(namespace).Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: secret, Namespace: namespace, Labels: shopSecretLabels()},
 		Type:       corev1.SecretTypeOpaque,
-		Data:       map[string][]byte{keyUser: []byte(lentLogin), keyPassword: []byte(password)},
+		Data:       map[string][]byte{keyUser: []byte(LentLogin), keyPassword: []byte(password)},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return errors.Join(fmt.Errorf("make secret %s/%s: %w", namespace, secret, withoutBody(err)), EndLending(ctx, env))
@@ -38,4 +38,4 @@ func LendLogin(ctx context.Context, env *Env, namespace, secret string) error {
 
 // EndLending takes what LendLogin made the right to log in. It may be called
 // again.
-func EndLending(ctx context.Context, env *Env) error { return endLogin(ctx, env, lentLogin) }
+func EndLending(ctx context.Context, env *Env) error { return endLogin(ctx, env, LentLogin) }

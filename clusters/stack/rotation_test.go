@@ -19,13 +19,14 @@ func metadata(version int, written, custom, more string) string {
 func TestStoredSecretsAreAsOldAsTheirNewestVersion(t *testing.T) {
 	b, _ := newShopBench(t)
 	b.vault.known = map[string]string{}
-	for _, service := range shopchart.Services() {
+	for _, service := range keepers() {
 		b.vault.known["secret/metadata/prod-app/"+service] = metadata(1, "2026-02-01T10:00:00.5Z", "null", "")
 	}
 	b.vault.known["secret/metadata/prod-app/payment-gateway"] = metadata(3, "2026-03-01T10:00:00Z", `{"rotation-period":"720h"}`, "")
 	stored, err := StoredSecrets(t.Context(), b.Env)
 	require.NoError(t, err)
-	require.Len(t, stored, 8)
+	require.Len(t, stored, 9)
+	require.Equal(t, "secret/prod-app/secret-rotator", stored[8].Path, "the rotator's own is renewed, too")
 	for _, s := range stored {
 		if s.Path == "secret/prod-app/payment-gateway" {
 			require.Equal(t, StoredSecret{s.Path, 3, time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC), 30 * 24 * time.Hour}, s)

@@ -22,7 +22,9 @@ const (
 	keyPayment  = "payment-key"
 
 	fileLogin  = "shop"       // database login of services that read the Secret
-	vaultLogin = "shop_vault" // database login of services that read Vault
+	vaultLogin = "shop_vault" // database login of services that read Vault, until it is rotated
+
+	rotatorLogin = "secret_rotator_a" // database login of what rotates the others, until it is rotated
 
 	sourceFile = "file"
 
@@ -105,8 +107,8 @@ func withoutBody(err error) error {
 }
 
 // MoveSecrets puts the shop's secrets into Vault: a new database login that
-// only Vault knows, and the payment key for the one service that takes
-// payments. Services go on with the Secret until they are rolled to read Vault;
+// only Vault knows, the payment key for the one service that takes payments, and
+// a login of its own for what rotates them from now on. Services go on with the Secret until they are rolled to read Vault;
 // RetireSecrets then ends the old way. Doing it again makes a new password.
 func MoveSecrets(ctx context.Context, env *Env) error {
 	secret, err := env.Kube.Clientset.CoreV1().Secrets(NamespaceShop).Get(ctx, shopSecret, metav1.GetOptions{})
@@ -121,11 +123,21 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 	if err := setLogin(ctx, env, vaultLogin, password); err != nil {
 		return err
 	}
+	if err := setUpRotation(ctx, env); err != nil {
+		return err
+	}
+	rotator := randomText()
+	if err := setLoginOf(ctx, env, rotationGroup, rotatorLogin, rotator); err != nil {
+		return err
+	}
 	err = inVault(ctx, env, func(vault *vaultapi.Client) error {
-		for _, service := range shopchart.Services() {
+		for _, service := range keepers() {
 			values := map[string]string{keyUser: vaultLogin, keyPassword: password}
-			if service == paymentService {
+			switch service {
+			case paymentService:
 				values[keyPayment] = payment
+			case shopchart.Rotator:
+				values = map[string]string{keyUser: rotatorLogin, keyPassword: rotator}
 			}
 			err := put(ctx, vault, kvMount+"/data/"+secretPath(service), map[string]any{"data": values})
 			if err != nil {
@@ -135,6 +147,9 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 		return nil
 	})
 	if err != nil {
+		return err
+	}
+	if err := endForgottenLogins(ctx, env); err != nil {
 		return err
 	}
 	return publishVaultCA(ctx, env)

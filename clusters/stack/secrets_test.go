@@ -36,6 +36,10 @@ func (f *fakePsql) run(_ context.Context, namespace, pod, container string, argv
 	return nil, []byte(f.stderr), f.err
 }
 
+// moveScripts is how many scripts a move of the secrets runs: the services' login,
+// what the rotator works with, its login, and the end of what is left of another.
+const moveScripts = 4
+
 func newShopBench(t *testing.T) (*bench, *fakePsql) {
 	t.Helper()
 	b, psql := newBench(t), &fakePsql{}
@@ -80,7 +84,7 @@ func TestMovedSecretsAreANewLoginThatOnlyVaultKnows(t *testing.T) {
 	b, psql := newShopBench(t)
 	require.NoError(t, MoveSecrets(t.Context(), b.Env))
 
-	require.Len(t, psql.scripts, 1)
+	require.Len(t, psql.scripts, moveScripts)
 	require.Equal(t, []string{"prod-app", "postgres-0", "postgres", "/bin/sh", "-c", `exec "$PG_BIN/psql" "$@"`, "psql",
 		"--host=/var/run/postgresql", "--username=postgres", "--dbname=shop",
 		"--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"}, psql.argv[0])
@@ -99,6 +103,12 @@ func TestMovedSecretsAreANewLoginThatOnlyVaultKnows(t *testing.T) {
 		require.Equal(t, want, b.vault.body(path)["data"], service)
 		require.Equal(t, testSetupToken, b.vault.tokens[path], "not with a root token")
 	}
+	rotator := passwordOf(t, psql.scripts[2])
+	require.Contains(t, psql.scripts[1], "CREATE OR REPLACE FUNCTION rotation.renew")
+	require.Contains(t, psql.scripts[2], `GRANT shop_rotation TO :"login"`)
+	require.Contains(t, psql.scripts[3], "login NOT IN ('shop_vault', 'secret_rotator_a')")
+	require.Equal(t, map[string]any{"db-user": "secret_rotator_a", "db-password": rotator}, b.vault.body("secret/data/prod-app/secret-rotator")["data"])
+	require.NotContains(t, b.said.String()+b.cluster.text(), rotator)
 	require.True(t, b.vault.revoked[testSetupToken])
 	ca := b.cluster.get("/api/v1/namespaces/prod-app/configmaps/vault-ca")
 	require.Equal(t, string(b.vault.ca), ca["data"].(object)["ca.crt"])
@@ -151,8 +161,8 @@ func TestRetiredSecretsLeaveNothingToLogInWith(t *testing.T) {
 	b, psql := newShopBench(t)
 	require.NoError(t, MoveSecrets(t.Context(), b.Env))
 	require.NoError(t, RetireSecrets(t.Context(), b.Env))
-	require.Contains(t, psql.scripts[1], `\set login 'shop'`)
-	require.Contains(t, psql.scripts[1], "NOLOGIN PASSWORD NULL")
+	require.Contains(t, psql.scripts[moveScripts], `\set login 'shop'`)
+	require.Contains(t, psql.scripts[moveScripts], "NOLOGIN PASSWORD NULL")
 	require.Empty(t, storedKey(t, b, "db-password"))
 	require.Empty(t, storedKey(t, b, "payment-key"))
 	require.ErrorContains(t, MoveSecrets(t.Context(), b.Env), "were the secrets moved already?")
@@ -160,7 +170,7 @@ func TestRetiredSecretsLeaveNothingToLogInWith(t *testing.T) {
 	// The shop that reads Vault is rolled on; the Secret stays empty.
 	b.Env.Values = map[string]map[string]any{"shop": {"secrets": map[string]any{"source": "vault"}}}
 	require.NoError(t, shop{}.Install(t.Context(), b.Env))
-	require.Len(t, psql.scripts, 2)
+	require.Len(t, psql.scripts, moveScripts+1)
 	require.Empty(t, storedKey(t, b, "db-password"))
 }
 
@@ -170,14 +180,14 @@ func TestAShopThatGoesBackToFilesGetsAWorkingLoginAgain(t *testing.T) {
 	require.NoError(t, MoveSecrets(t.Context(), b.Env))
 	require.NoError(t, RetireSecrets(t.Context(), b.Env))
 	require.NoError(t, shop{}.Install(t.Context(), b.Env))
-	require.Len(t, psql.scripts, 3)
-	password := passwordOf(t, psql.scripts[2])
-	require.Contains(t, psql.scripts[2], `\set login 'shop'`)
+	require.Len(t, psql.scripts, moveScripts+2)
+	password := passwordOf(t, psql.scripts[moveScripts+1])
+	require.Contains(t, psql.scripts[moveScripts+1], `\set login 'shop'`)
 	require.Equal(t, password, storedKey(t, b, "db-password"), "the Secret and the database agree")
 	require.NotEqual(t, before, password)
 	require.NotEmpty(t, storedKey(t, b, "payment-key"))
 	require.NoError(t, shop{}.Install(t.Context(), b.Env))
-	require.Len(t, psql.scripts, 3, "once is enough")
+	require.Len(t, psql.scripts, moveScripts+2, "once is enough")
 }
 
 func TestReadsFiles(t *testing.T) {

@@ -134,7 +134,7 @@ func TestVaultsConfigurationSealsByKMSAndStoresByRaft(t *testing.T) {
 
 func TestPoliciesGiveEachOnlyWhatItNeeds(t *testing.T) {
 	p := vaultPolicies()
-	require.Len(t, p, 10)
+	require.Len(t, p, 11)
 	require.Equal(t, "path \"pki/root/sign-intermediate\" {\n  capabilities = [\"create\", \"update\"]\n}\n", p["cert-manager"])
 	require.Equal(t, "path \"secret/data/prod-app/payment-gateway\" {\n  capabilities = [\"read\"]\n}\n", p["prod-app-payment-gateway"])
 	require.Equal(t, `path "secret/data/prod-app/*" {
@@ -144,6 +144,11 @@ path "secret/metadata/prod-app/*" {
   capabilities = ["read", "list", "delete"]
 }
 `, p["meshsim-setup"])
+	rotator := p["prod-app-secret-rotator"]
+	require.NotContains(t, rotator, "*", "it has each secret by name")
+	require.Equal(t, 2*9, strings.Count(rotator, "path "))
+	require.Contains(t, rotator, "path \"secret/data/prod-app/order-processing\" {\n  capabilities = [\"read\", \"create\", \"update\"]\n}\n"+
+		"path \"secret/metadata/prod-app/order-processing\" {\n  capabilities = [\"create\", \"update\"]\n}\n")
 	for name, text := range p {
 		require.NotContains(t, text, "sudo", name)
 		require.NotContains(t, text, "sys/", name)
@@ -152,7 +157,7 @@ path "secret/metadata/prod-app/*" {
 
 func TestRolesAreBoundToOneAccountEach(t *testing.T) {
 	roles := vaultRoles()
-	require.Len(t, roles, 10)
+	require.Len(t, roles, 11)
 	for name, role := range roles {
 		require.Len(t, role["bound_service_account_names"], 1, name)
 		require.NotContains(t, role["bound_service_account_names"], "*", name)
@@ -163,6 +168,10 @@ func TestRolesAreBoundToOneAccountEach(t *testing.T) {
 		"bound_service_account_namespaces": []string{"prod-app"}, "bound_service_account_names": []string{"order-processing"},
 		"token_policies": []string{"prod-app-order-processing"}, "token_ttl": "1h", "token_max_ttl": "1h", "audience": "vault",
 	}, roles["order-processing"])
+	require.Equal(t, map[string]any{
+		"bound_service_account_namespaces": []string{"prod-app"}, "bound_service_account_names": []string{"secret-rotator"},
+		"token_policies": []string{"prod-app-secret-rotator"}, "token_ttl": "5m", "token_max_ttl": "5m", "audience": "vault",
+	}, roles["secret-rotator"])
 	require.Equal(t, "batch", roles["cert-manager"]["token_type"], "a login for each certificate leaves no lease")
 	require.NotContains(t, roles["cert-manager"], "audience", "the token of a Secret has none")
 	require.Equal(t, "10m0s", roles["meshsim-setup"]["token_ttl"])

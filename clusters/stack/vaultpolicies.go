@@ -2,6 +2,7 @@ package stack
 
 import (
 	"fmt"
+	"strings"
 
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 )
@@ -12,6 +13,7 @@ import (
 const (
 	issuerTokenLife  = "60s"
 	serviceTokenLife = "1h"
+	rotatorTokenLife = "5m" // it logs in for each call
 )
 
 // vaultPolicies are the access rules, by name.
@@ -37,7 +39,20 @@ path "` + kvMount + `/metadata/` + NamespaceShop + `/*" {
 		policies[servicePolicy(service)] = fmt.Sprintf("path %q {\n  capabilities = [\"read\"]\n}\n",
 			kvMount+"/data/"+secretPath(service))
 	}
+	policies[servicePolicy(shopchart.Rotator)] = rotatorPolicy()
 	return policies
+}
+
+// rotatorPolicy lets the rotator renew what each service reads, and its own: those
+// secrets by name, and no other. It must read them to know which login is in
+// force, and to leave be what it does not renew.
+func rotatorPolicy() string {
+	var text strings.Builder
+	for _, name := range keepers() {
+		fmt.Fprintf(&text, "path %q {\n  capabilities = [\"read\", \"create\", \"update\"]\n}\n", kvMount+"/data/"+secretPath(name))
+		fmt.Fprintf(&text, "path %q {\n  capabilities = [\"create\", \"update\"]\n}\n", kvMount+"/metadata/"+secretPath(name))
+	}
+	return text.String()
 }
 
 func servicePolicy(service string) string { return NamespaceShop + "-" + service }
@@ -63,10 +78,14 @@ func vaultRoles() map[string]map[string]any {
 	setup := role(NamespaceVault, setupAccount, setupRole, setupTokenLife.String())
 	setup["audience"] = vaultAudience
 	roles := map[string]map[string]any{issuerRole: certManager, setupRole: setup}
-	for _, service := range shopchart.Services() {
-		r := role(NamespaceShop, service, servicePolicy(service), serviceTokenLife)
+	for _, name := range keepers() {
+		life := serviceTokenLife
+		if name == shopchart.Rotator {
+			life = rotatorTokenLife
+		}
+		r := role(NamespaceShop, name, servicePolicy(name), life)
 		r["audience"] = vaultAudience
-		roles[service] = r
+		roles[name] = r
 	}
 	return roles
 }

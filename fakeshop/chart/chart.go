@@ -21,6 +21,25 @@ var FS embed.FS
 // Database is the name under which the shop's database is called.
 const Database = "postgres"
 
+// Rotator is what renews the secrets: its CronJob, its service account, its role in
+// Vault and its own secret there are called so.
+const Rotator = "secret-rotator"
+
+// RotationPeriod is the custom metadata of a secret in Vault in which whoever
+// replaces it says how often: a duration such as 720h. A secret without it is
+// replaced by nothing that anybody knows of.
+const RotationPeriod = "rotation-period"
+
+// RotationSQL is what must be in the shop's database before the rotator can work:
+// a script for the superuser, which may be run again.
+func RotationSQL() (string, error) {
+	text, err := FS.ReadFile("files/rotation.sql")
+	if err != nil {
+		return "", fmt.Errorf("reading the rotator's functions: %w", err)
+	}
+	return string(text), nil
+}
+
 // Service is one of the shop's services. It has a Deployment, a Service and a
 // service account of its name.
 type Service struct {

@@ -13,6 +13,7 @@ import (
 	"helm.sh/helm/v3/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -31,6 +32,7 @@ type objects struct {
 	ConfigMaps   map[string]corev1.ConfigMap
 	Ingresses    map[string]networkingv1.Ingress
 	Budgets      map[string]policyv1.PodDisruptionBudget
+	CronJobs     map[string]batchv1.CronJob
 	Autoscalers  map[string]autoscalingv2.HorizontalPodAutoscaler
 	Policies     map[string]unstructured.Unstructured // by kind and name
 }
@@ -83,7 +85,7 @@ func read(t *testing.T, out map[string]string) objects {
 	o := objects{
 		map[string]appsv1.Deployment{}, map[string]appsv1.StatefulSet{}, map[string]corev1.Service{},
 		map[string]corev1.ServiceAccount{}, map[string]corev1.ConfigMap{}, map[string]networkingv1.Ingress{},
-		map[string]policyv1.PodDisruptionBudget{}, map[string]autoscalingv2.HorizontalPodAutoscaler{}, map[string]unstructured.Unstructured{},
+		map[string]policyv1.PodDisruptionBudget{}, map[string]batchv1.CronJob{}, map[string]autoscalingv2.HorizontalPodAutoscaler{}, map[string]unstructured.Unstructured{},
 	}
 	for name, text := range out {
 		if strings.HasSuffix(name, ".tpl") {
@@ -125,6 +127,8 @@ func (o objects) add(t *testing.T, doc string) {
 		put(t, o.Ingresses, head.Metadata.Name, doc)
 	case "PodDisruptionBudget":
 		put(t, o.Budgets, head.Metadata.Name, doc)
+	case "CronJob":
+		put(t, o.CronJobs, head.Metadata.Name, doc)
 	case "HorizontalPodAutoscaler":
 		put(t, o.Autoscalers, head.Metadata.Name, doc)
 	case "Server", "MeshTLSAuthentication", "NetworkAuthentication", "AuthorizationPolicy":
@@ -361,6 +365,7 @@ func TestImagesMustBeGiven(t *testing.T) {
 func TestWrongValuesAreRefused(t *testing.T) {
 	cases := map[string]map[string]any{
 		"an unknown key":                {"replicaLimits": 3},
+		"a period of nothing":           {"rotation": map[string]any{"periodHours": 0}},
 		"an unknown service":            {"replicas": map[string]any{"catalog": 3}},
 		"an unknown secret source":      {"secrets": map[string]any{"source": "nowhere"}},
 		"a factor over one":             {"fit": map[string]any{"cpu": 1.5}},

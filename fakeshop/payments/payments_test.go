@@ -85,6 +85,7 @@ func TestAnOrderIsChargedOnce(t *testing.T) {
 	require.Equal(t, kept.CardToken, token("same card"))
 	g.key = []byte("second")
 	require.NotEqual(t, kept.CardToken, token("rotated key"))
+	require.Equal(t, kept.CardToken, token("same card"), "an order that is repeated keeps the token that it was paid with")
 }
 
 func TestARefundIsForGood(t *testing.T) {

@@ -43,7 +43,7 @@ type Files struct{ Dir string }
 // who asks.
 func (f Files) Read(context.Context) (map[string]string, error) {
 	out := map[string]string{}
-	for _, key := range []string{keyUser, keyPassword, keyPayment} {
+	for _, key := range []string{KeyUser, KeyPassword, KeyPayment} {
 		data, err := os.ReadFile(filepath.Join(f.Dir, key))
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -56,10 +56,11 @@ func (f Files) Read(context.Context) (map[string]string, error) {
 	return out, nil
 }
 
+// The keys of a secret, in files and in Vault.
 const (
-	keyUser     = "db-user"
-	keyPassword = "db-password"
-	keyPayment  = "payment-key"
+	KeyUser     = "db-user"
+	KeyPassword = "db-password"
+	KeyPayment  = "payment-key"
 )
 
 // Keeper holds the latest secrets and reads them again now and then, so that
@@ -72,6 +73,7 @@ type Keeper struct {
 	latest  atomic.Pointer[Set]
 	nudged  chan struct{}
 	rest    time.Duration // at least so long after a nudge comes the next
+	renewed func()        // is told of another login; nil for nobody
 }
 
 // NewKeeper makes a Keeper that reads again after each every.
@@ -79,6 +81,10 @@ func NewKeeper(source Source, needPaymentKey bool, every time.Duration, log *slo
 	return &Keeper{source: source, payment: needPaymentKey, every: every, log: log,
 		nudged: make(chan struct{}, 1), rest: 5 * time.Second}
 }
+
+// OnRenewal has f called after each reading that brings another database login
+// than the one before. It must be set before Keep is called.
+func (k *Keeper) OnRenewal(f func()) { k.renewed = f }
 
 // Load reads the secrets, and tries until it has them or ctx ends.
 func (k *Keeper) Load(ctx context.Context) error {
@@ -150,16 +156,19 @@ func (k *Keeper) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := Set{DBUser: values[keyUser], DBPassword: values[keyPassword]}
-	missing := missingOf(values, keyUser, keyPassword)
+	s := Set{DBUser: values[KeyUser], DBPassword: values[KeyPassword]}
+	missing := missingOf(values, KeyUser, KeyPassword)
 	if k.payment {
-		s.PaymentKey = values[keyPayment]
-		missing = append(missing, missingOf(values, keyPayment)...)
+		s.PaymentKey = values[KeyPayment]
+		missing = append(missing, missingOf(values, KeyPayment)...)
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("missing or empty: %s", strings.Join(missing, ", "))
 	}
-	k.latest.Store(&s)
+	was := k.latest.Swap(&s)
+	if was != nil && k.renewed != nil && (was.DBUser != s.DBUser || was.DBPassword != s.DBPassword) {
+		k.renewed()
+	}
 	return nil
 }
 

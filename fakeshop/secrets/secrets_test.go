@@ -57,6 +57,25 @@ func TestRotatedSecretsArriveByThemselves(t *testing.T) {
 	keeping.Wait()
 }
 
+func TestAnotherLoginIsToldOfAndAnotherKeyIsNot(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"db-user": "a", "db-password": "b", "payment-key": "c"})
+	k := secrets.NewKeeper(secrets.Files{Dir: dir}, true, 5*time.Millisecond, quiet)
+	var told []secrets.Set
+	k.OnRenewal(func() { told = append(told, k.Latest()) })
+	require.NoError(t, k.Load(t.Context()))
+	ctx, stop := context.WithCancel(t.Context())
+	var keeping sync.WaitGroup
+	keeping.Go(func() { k.Keep(ctx) })
+	write(t, dir, map[string]string{"payment-key": "d"})
+	require.Eventually(t, func() bool { return k.Latest().PaymentKey == "d" }, 5*time.Second, time.Millisecond)
+	write(t, dir, map[string]string{"db-user": "a2"})
+	require.Eventually(t, func() bool { return k.Latest().DBUser == "a2" }, 5*time.Second, time.Millisecond)
+	stop()
+	keeping.Wait()
+	require.Equal(t, []secrets.Set{{DBUser: "a2", DBPassword: "b", PaymentKey: "d"}}, told, "once, and it is the latest by then")
+}
+
 func TestRefusedSecretsAreReadAgainAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"db-user": "a", "db-password": "b"})

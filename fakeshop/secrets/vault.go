@@ -29,14 +29,20 @@ const answerLimit = 1 << 20
 
 // Read logs in, reads the path and revokes its own token.
 func (v Vault) Read(ctx context.Context) (map[string]string, error) {
+	stored, err := KV{v}.Read(ctx, v.Path)
+	return stored.Values, err
+}
+
+// visit does something with a token of the role, and leaves none behind.
+func (v Vault) visit(ctx context.Context, do func(ask) error) error {
 	client, err := v.client()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer client.CloseIdleConnections()
 	jwt, err := os.ReadFile(v.TokenFile)
 	if err != nil {
-		return nil, fmt.Errorf("reading the pod's token: %w", err)
+		return fmt.Errorf("reading the pod's token: %w", err)
 	}
 	var login struct {
 		Auth struct {
@@ -45,23 +51,18 @@ func (v Vault) Read(ctx context.Context) (map[string]string, error) {
 	}
 	body := map[string]string{"role": v.Role, "jwt": strings.TrimSpace(string(jwt))}
 	if err := v.call(ctx, client, http.MethodPost, "auth/kubernetes/login", "", body, &login); err != nil {
-		return nil, fmt.Errorf("logging in to Vault as %s: %w", v.Role, err)
+		return fmt.Errorf("logging in to Vault as %s: %w", v.Role, err)
 	}
 	token := login.Auth.ClientToken
 	defer func() {
 		// Best effort: an unrevoked token ends with its lease.
 		_ = v.call(context.WithoutCancel(ctx), client, http.MethodPost, "auth/token/revoke-self", token, nil, nil)
 	}()
-	var secret struct {
-		Data struct {
-			Data map[string]string `json:"data"`
-		} `json:"data"`
-	}
-	if err := v.call(ctx, client, http.MethodGet, v.Path, token, nil, &secret); err != nil {
-		return nil, fmt.Errorf("reading %s from Vault: %w", v.Path, err)
-	}
-	return secret.Data.Data, nil
+	return do(func(method, path string, in, out any) error { return v.call(ctx, client, method, path, token, in, out) })
 }
+
+// ask is a call of Vault's API with a token.
+type ask func(method, path string, in, out any) error
 
 func (v Vault) client() (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}

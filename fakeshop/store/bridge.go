@@ -65,6 +65,8 @@ func broken(err error) bool {
 			return true // lost, shutting down or starting, too many
 		case strings.HasPrefix(pg.Code, "40"):
 			return true // deadlock or serialisation: rolled back
+		case strings.HasPrefix(pg.Code, "28"):
+			return true // a login that was rotated away; the latest is being asked for
 		}
 		return false
 	}

@@ -128,6 +128,15 @@ func (d *DB) Ping(ctx context.Context) error {
 	return at("asking whether it answers", d.pool.Ping(ctx))
 }
 
+// Renew has every connection made anew, with the credentials of now: idle ones
+// end at once, those in use when their statement is done.
+func (d *DB) Renew() {
+	d.pool.Reset()
+	if d.replica != nil {
+		d.replica.pool.Reset()
+	}
+}
+
 // Close closes the connections, waiting for those in use.
 func (d *DB) Close() {
 	d.pool.Close()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -24,7 +25,7 @@ CREATE TABLE IF NOT EXISTS rehearsal.marks (name text PRIMARY KEY, value text NO
 INSERT INTO rehearsal.marks VALUES ('replication', '%[1]s') ON CONFLICT (name) DO UPDATE SET value = '%[1]s'`
 	readMarkSQL = `SELECT value FROM rehearsal.marks WHERE name = 'replication'`
 	readersSQL  = `SELECT DISTINCT application_name FROM pg_stat_activity
-	WHERE datname = 'shop' AND usename <> 'postgres' AND application_name <> '' ORDER BY 1`
+	WHERE datname = 'shop' AND usename <> 'postgres' AND application_name NOT IN ('', '` + shopchart.Rotator + `') ORDER BY 1`
 	receivingSQL = `SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'`
 )
 

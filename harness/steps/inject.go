@@ -27,7 +27,7 @@ func (s *inject) Execute(ctx context.Context) error {
 		err := s.env.Rollout.change(ctx, s.env, name, func(state *serviceState) {
 			state.Inject = true
 			if s.env.Rollout.secretsMoved {
-				state.SecretsSource = "vault"
+				state.SecretsSource = sourceVault
 			}
 		})
 		if err == nil {

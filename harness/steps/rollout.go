@@ -26,9 +26,12 @@ type Rollout struct {
 	declared     bool // only declared callers are let in, by the step enforce
 }
 
+// sourceVault is the SecretsSource of a service that reads its secrets from Vault.
+const sourceVault = "vault"
+
 type serviceState struct {
 	Inject        bool
-	SecretsSource string // "" = files of a Secret, "vault"
+	SecretsSource string // "" = files of a Secret, sourceVault
 	InboundPolicy string // "" = the mesh's default
 }
 
@@ -51,6 +54,11 @@ func (r *Rollout) Injected() []string {
 
 // SecretsMoved tells whether the shop's secrets have been put into Vault.
 func (r *Rollout) SecretsMoved() bool { return r.secretsMoved }
+
+// readingVault are the services that read their secrets from Vault, in order.
+func (r *Rollout) readingVault() []string {
+	return slices.DeleteFunc(slices.Clone(r.Services), func(name string) bool { return r.services[name].SecretsSource != sourceVault })
+}
 
 // states returns how far each service has come, as it is now.
 func (r *Rollout) states() map[string]serviceState { return maps.Clone(r.services) }
@@ -120,6 +128,10 @@ func (r *Rollout) env(env *Env) *stack.Env {
 	}
 	if len(r.scalers) > 0 {
 		shop["autoscaling"] = r.scalerValues()
+	}
+	if r.secretsMoved { // from then on they are renewed
+		rotation, _ := shop["rotation"].(map[string]any)
+		shop["rotation"] = stack.MergeValues(map[string]any{"enabled": true}, rotation)
 	}
 	with.Values["shop"] = shop
 	return &with

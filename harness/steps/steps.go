@@ -54,6 +54,8 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 		return newInstall(o, env)
 	case *scenarios.MoveSecrets:
 		return &moveSecrets{env: env}, nil
+	case *scenarios.RotateSecrets:
+		return newRotateSecrets(env), nil
 	case *scenarios.Inject:
 		return &inject{options: o, env: env}, nil
 	case *scenarios.AwaitAuthenticated:

@@ -43,6 +43,9 @@ func (d Data) facts() []fact {
 	if d.Rotation != nil {
 		add("rotation", "%s", rotationText(*d.Rotation))
 	}
+	if d.Rotated != nil {
+		add("rotated", "%s", rotatedText(*d.Rotated))
+	}
 	if d.Audit != nil {
 		add("Vault", "%s", auditText(*d.Audit))
 	}
@@ -177,6 +180,19 @@ func rotationText(v results.VaultRotation) string {
 		parts = append(parts, what+ageText(c))
 	}
 	return strings.Join(parts, "; ")
+}
+
+// rotatedText says what was renewed, how long that took, and who uses it.
+func rotatedText(r results.SecretsRotated) string {
+	text := fmt.Sprintf("%d secrets in Vault in %d s by job %s", len(r.Secrets), r.JobMs/1000, r.Job)
+	var logins []string
+	for _, l := range r.Logins {
+		logins = append(logins, l.Service+" as "+l.Login)
+	}
+	if len(logins) > 0 {
+		text += "; connected to the database then: " + strings.Join(logins, ", ")
+	}
+	return text
 }
 
 func ageText(s results.SecretAge) string {

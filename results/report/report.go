@@ -26,11 +26,13 @@ type Data struct {
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
 	Ledger *results.Ledger        `json:",omitempty"` // what became of the orders
-	// Rotation is how old what Vault keeps is, Audit Vault's own account of its use,
-	// Webhooks the API server's of theirs, one a phase.
-	Rotation *results.VaultRotation `json:",omitempty"`
-	Audit    *results.VaultAudit    `json:",omitempty"`
-	Webhooks []results.Webhooks     `json:",omitempty"`
+	// Rotation is how old what Vault keeps is, Rotated what step rotate-secrets had
+	// renewed last, Audit Vault's own account of its use, Webhooks the API server's of
+	// theirs, one a phase.
+	Rotation *results.VaultRotation  `json:",omitempty"`
+	Rotated  *results.SecretsRotated `json:",omitempty"`
+	Audit    *results.VaultAudit     `json:",omitempty"`
+	Webhooks []results.Webhooks      `json:",omitempty"`
 	// What the probes saw between services, of the twins and of certificates,
 	// boiled down: samples stay in the record.
 	Matrices     []Matrix      `json:",omitempty"`
@@ -111,6 +113,8 @@ func (d *Data) addProbe(p results.Probe) error {
 		return json.Unmarshal(p.Data, &d.Ledger)
 	case results.ProbeVaultRotation:
 		return json.Unmarshal(p.Data, &d.Rotation)
+	case results.ProbeSecretsRotated:
+		return json.Unmarshal(p.Data, &d.Rotated)
 	case results.ProbeVaultAudit:
 		return json.Unmarshal(p.Data, &d.Audit)
 	case results.ProbeWebhooks:

@@ -349,6 +349,8 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 				{Path: "linkerd/issuer", Since: time.Date(2024, 6, 2, 8, 0, 0, 0, time.UTC), Every: 83 * 24 * time.Hour},
 			},
 		},
+		Rotated: &results.SecretsRotated{Job: "rotate-1", JobMs: 151999, Secrets: make([]results.RotatedSecret, 9),
+			Logins: []results.UsedLogin{{Service: "a", Login: "shop_a_b"}, {Service: "c", Login: "shop_c_a"}}},
 		Audit: &results.VaultAudit{Requests: 1312, Denied: 2, Uses: []results.VaultUse{{Operation: "update", Path: "auth/kubernetes/login", Role: "a", Count: 400}}},
 		Webhooks: []results.Webhooks{
 			{Phase: "inject", Calls: []results.WebhookCalls{{Name: "injector", Calls: 30, FailedOpen: 1}, {Name: "cert-manager", Calls: 4, Rejected: 2, FailedClosed: 1}}},
@@ -367,6 +369,7 @@ func TestFactsNameWhatWasGivenAndWhatLinkerdCheckFound(t *testing.T) {
 	require.Equal(t, []string{"in the end, the shop's proxies too: 60 passed, 6 did not (warning: issuer cert is valid for at least 60 days; error: b; error: c; error: d; error: e; 1 more)"}, texts["linkerd check"])
 	require.Equal(t, []string{"of 2 secrets in Vault the oldest is secret/prod-app/a, since 2024-06-11 08:00:00 UTC (version 2); trust anchor pki: root, since 2024-06-01 08:00:00 UTC; " +
 		"certificate linkerd/issuer, since 2024-06-02 08:00:00 UTC (replaced every 83 days)"}, texts["rotation"])
+	require.Equal(t, []string{"9 secrets in Vault in 151 s by job rotate-1; connected to the database then: a as shop_a_b, c as shop_c_a"}, texts["rotated"])
 	require.Equal(t, []string{"its audit log tells of 1,312 requests: 2 denied, 0 failed; most often 400 × update auth/kubernetes/login; all tokens and secrets in it were hashed"}, texts["Vault"])
 	require.Equal(t, []string{"4 × cert-manager, 2 refused, 1 failed and were refused; 42 × injector, 1 failed and were let in"}, texts["webhooks"])
 	require.Equal(t, []string{"1,204 confirmed in the database; 1,200 acknowledged, 1 of them lost; 14 refused, 1 of them confirmed all the same; " +

@@ -49,6 +49,11 @@ app.kubernetes.io/version: {{ .version }}
 {{ required (printf "images.%s.repository is required" .image) $image.repository }}:{{ .tag | default (required (printf "images.%s.tag is required" .image) $image.tag) }}
 {{- end }}
 
+{{/* Where the services' secrets are in Vault. */}}
+{{- define "shop.kvPath" -}}
+{{ .Values.vault.kvPath | default (printf "secret/data/%s" .Release.Namespace) }}
+{{- end }}
+
 {{/* A CPU request fitted to the host, in thousandths of a core: never under 5. */}}
 {{- define "shop.fittedCPU" -}}
 {{ max 5 (floor (mulf .cpuMilli .root.Values.fit.cpu)) | int }}

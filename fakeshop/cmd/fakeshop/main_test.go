@@ -21,11 +21,11 @@ func TestWrongUseIsExitCodeTwoAndSaysWhy(t *testing.T) {
 		env  map[string]string
 		says string
 	}{
-		{"nothing", nil, nil, `wants "serve SERVICE"`},
-		{"no service", []string{"serve"}, nil, `wants "serve SERVICE"`},
+		{"nothing", nil, nil, `wants "serve SERVICE" or "rotate"`},
+		{"no service", []string{"serve"}, nil, `wants "serve SERVICE" or "rotate"`},
 		{"an unknown service", []string{"serve", "teapot"}, nil, `there is no service "teapot"`},
 		{"a wrong setting", []string{"serve", "product-catalog"}, map[string]string{"SHOP_DRAIN": "5"}, "SHOP_DRAIN=5: wants a duration"},
-		{"another command", []string{"sell", "product-catalog"}, nil, `wants "serve SERVICE"`},
+		{"another command", []string{"sell", "product-catalog"}, nil, `wants "serve SERVICE" or "rotate"`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 		os.Args = []string{"fakeshop", "serve", os.Getenv("SHOP_TEST_SERVE")}
 		main()
 	}
+	if os.Getenv("SHOP_TEST_ROTATE") != "" {
+		os.Args = []string{"fakeshop", "rotate", "--now"}
+		main()
+	}
 	os.Exit(m.Run())
 }
 
@@ -52,7 +56,7 @@ type wholeShop struct {
 	logs  map[string]*bytes.Buffer
 }
 
-func openShop(t testing.TB, pg *shoptest.Postgres) *wholeShop {
+func openShop(t testing.TB, pg *shoptest.Postgres, more ...string) *wholeShop {
 	t.Helper()
 	s := &wholeShop{t: t, http: map[string]string{}, own: map[string][]string{}, procs: map[string]*exec.Cmd{}, logs: map[string]*bytes.Buffer{}}
 	var targets []string
@@ -65,6 +69,7 @@ func openShop(t testing.TB, pg *shoptest.Postgres) *wholeShop {
 	}
 	s.env = append(os.Environ(), "SHOP_TARGETS="+strings.Join(targets, ","), "SHOP_DRAIN=200ms", "SHOP_SECRETS_DIR="+pg.SecretsDir,
 		"SHOP_DB_HOST="+pg.Host, "SHOP_DB_PORT="+strconv.Itoa(int(pg.Port)))
+	s.env = append(s.env, more...)
 	for _, name := range serviceNames() {
 		s.start(name)
 	}

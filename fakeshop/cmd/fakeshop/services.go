@@ -138,11 +138,17 @@ func start(ctx context.Context, set settings, metrics prometheus.Registerer, log
 	// What runs in the background outlives ctx, which ends when draining begins.
 	back, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { keeper.Keep(back) })
-	db, err := openDB(ctx, set, keeper, log)
+	db, err := openDB(ctx, set, keeper)
 	if err != nil {
 		stop()
+		return nil, err
+	}
+	keeper.OnRenewal(db.Renew)
+	running.Go(func() { keeper.Keep(back) })
+	if err := awaitSchema(ctx, db, log); err != nil {
+		stop()
 		running.Wait()
+		db.Close()
 		return nil, err
 	}
 	var ends []func(context.Context)
@@ -183,9 +189,9 @@ func source(set settings) secrets.Source {
 	return secrets.Files{Dir: set.secretsDir}
 }
 
-// openDB waits until the database answers and has this program's schema.
-func openDB(ctx context.Context, set settings, keeper *secrets.Keeper, log *slog.Logger) (*store.DB, error) {
-	db, err := store.Open(context.WithoutCancel(ctx), store.Config{
+// openDB prepares the connections; it does not connect yet.
+func openDB(ctx context.Context, set settings, keeper *secrets.Keeper) (*store.DB, error) {
+	return store.Open(context.WithoutCancel(ctx), store.Config{
 		Host: set.dbHost, ReadHost: set.dbReadHost, Port: set.dbPort, Name: set.dbName,
 		Application: set.service, Deferred: slices.Contains(deferred, set.service),
 		Refused: keeper.Nudge,
@@ -194,18 +200,19 @@ func openDB(ctx context.Context, set settings, keeper *secrets.Keeper, log *slog
 			return s.DBUser, s.DBPassword, nil
 		},
 	})
-	if err != nil {
-		return nil, err
-	}
+}
+
+// awaitSchema waits until the database answers and has this program's schema.
+func awaitSchema(ctx context.Context, db *store.DB, log *slog.Logger) error {
 	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 3*time.Second) {
-		if err = db.Migrate(ctx); err == nil {
-			return db, nil
+		err := db.Migrate(ctx)
+		if err == nil {
+			return nil
 		}
 		log.Warn("the database is not ready", "error", err, "again", wait.String())
 		select {
 		case <-ctx.Done():
-			db.Close()
-			return nil, fmt.Errorf("waiting for the database: %w", ctx.Err())
+			return fmt.Errorf("waiting for the database: %w", ctx.Err())
 		case <-time.After(wait):
 		}
 	}
