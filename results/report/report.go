@@ -93,6 +93,10 @@ func From(f *results.Folder, v results.Verdict) (Data, error) {
 
 // addProbe takes what the page shows of an observation.
 func (d *Data) addProbe(p results.Probe) error {
+	if p.Probe == results.ProbeLeaves { // the last look's alone
+		d.Leaves = nil
+		d.Certificates = slices.DeleteFunc(d.Certificates, func(c Certificate) bool { return c.Name == firstLeaf })
+	}
 	if seen := certificatesOf(p); len(seen) > 0 {
 		d.Certificates = newest(d.Certificates, seen)
 	}
