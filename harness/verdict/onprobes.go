@@ -156,6 +156,12 @@ func (e *evaluation) plaintextAccepted(b budget.Budget) finding {
 		f.measured += fmt.Sprintf("; %d got no clear answer", seen.Attempts-seen.Accepted-seen.Refused)
 		f.evidence = seen.Evidence
 	}
+	if open := seen.OpenText(); open != "" {
+		f.measured += "; not counted: " + open
+	}
+	for _, e := range seen.Exempt {
+		f.evidence = append(f.evidence, fmt.Sprintf("%s:%d %s: %s", e.Service, e.Port, e.Got, e.Detail))
+	}
 	return f
 }
 

@@ -61,6 +61,11 @@ func TestBudgetsOnProbes(t *testing.T) {
 		"one got in":                   {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 8, Refused: 7, Accepted: 1}}, results.Fail, "1 of 8 accepted, 7 refused"},
 		"one got no answer": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 8, Refused: 7}}, results.Inconclusive,
 			"0 of 8 accepted, 7 refused; 1 got no clear answer"},
+		"ports that skip the proxy": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 16, Refused: 16, Exempt: []results.ExemptPort{
+			{Service: "product-catalog", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotIn}, {Service: "order-processing", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotIn}}}}, results.Pass,
+			"0 of 16 accepted, 16 refused; not counted: port 8080: anyone gets in without mTLS, as the proxy is skipped"},
+		"ports that may, and let nobody in": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 16, Refused: 16, Exempt: []results.ExemptPort{
+			{Service: "product-catalog", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotOut}}}}, results.Pass, "0 of 16 accepted, 16 refused"},
 		"none tried":    {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{}}, results.Inconclusive, "nothing was attempted"},
 		"nobody called": {"plaintext calls accepted = 0", nil, results.Inconclusive, "probe plaintext has left no observation after enforcement"},
 

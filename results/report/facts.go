@@ -37,6 +37,9 @@ func (d Data) facts() []fact {
 	if d.Leaves != nil {
 		add("proxy certificates", "%s", leavesText(*d.Leaves))
 	}
+	if d.Open != "" {
+		add("open by design", "%s", d.Open)
+	}
 	if d.Rotation != nil {
 		add("rotation", "%s", rotationText(*d.Rotation))
 	}

@@ -25,6 +25,8 @@ type Data struct {
 	// certificates end; nothing where that was not looked at.
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
+	// Open says which ports let anyone in without mTLS, by design.
+	Open string `json:",omitempty"`
 	// Rotation is how old what Vault keeps is, Audit Vault's own account of its use,
 	// Webhooks the API server's of theirs, one a phase.
 	Rotation *results.VaultRotation `json:",omitempty"`
@@ -108,6 +110,11 @@ func (d *Data) addProbe(p results.Probe) error {
 		}
 		seen.Reports = nil // they stay in the record
 		d.Checks = append(d.Checks, seen)
+	case results.ProbePlaintext:
+		var seen results.Plaintext
+		err := json.Unmarshal(p.Data, &seen)
+		d.Open = seen.OpenText()
+		return err
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
 	case results.ProbeVaultRotation:
