@@ -140,6 +140,24 @@ func TestTheLastObservationCounts(t *testing.T) {
 	require.Equal(t, results.Pass, v.Verdict)
 }
 
+func TestEncryptedCallsAreJudgedInEveryPhaseAfterEnforcement(t *testing.T) {
+	s := newQuietStory("mtls calls = 100%").probe("injection", results.Injection{Pods: 4, Injected: 4})
+	for i, name := range []string{"inject", "enforce", "verify", "soak"} {
+		s.event(time.Duration(i)*10*time.Minute, results.PhaseBegin, name)
+		calls := results.MTLS{Phase: name, TLS: 10}
+		if name != "soak" {
+			calls.Plain = 5
+		}
+		s.probe("mtls", calls)
+		s.probes[len(s.probes)-1].Phase = name
+	}
+	s.event(15*time.Minute, results.StepEnd, "enforce")
+	v := s.judge(t)
+	require.Len(t, v.Budgets, 2)
+	require.Equal(t, []string{"verify", "soak"}, []string{v.Budgets[0].Phase, v.Budgets[1].Phase})
+	require.Equal(t, []results.Judgement{results.Fail, results.Pass}, []results.Judgement{v.Budgets[0].Verdict, v.Budgets[1].Verdict})
+}
+
 func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {
 	s := newQuietStory("mtls calls = 100% in inject, soak").
 		probe("injection", results.Injection{Pods: 4, Injected: 4}).
