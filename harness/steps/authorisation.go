@@ -299,9 +299,16 @@ func refusedCallees(all []results.Attempt) []string {
 
 // join adds to each refusal whether its callee's counter grew by as much as
 // there were, and when the alert on that callee fired. A callee whose alert was
-// there before says nothing.
+// there before says nothing; nor does one that seems to come before the first
+// attempt, as the node's clock and the harness's differ by more than it took.
 func join(all []results.Attempt, counted map[string]int, fired map[string]time.Time) {
 	wanted := refusals(all)
+	first := map[string]time.Time{}
+	for _, a := range all {
+		if at, ok := first[a.Callee]; denied(a) && (!ok || a.At.Before(at)) {
+			first[a.Callee] = a.At
+		}
+	}
 	for i := range all {
 		a := &all[i]
 		if !denied(*a) {
@@ -312,7 +319,7 @@ func join(all []results.Attempt, counted map[string]int, fired map[string]time.T
 		never := int64(-1)
 		a.AlertedAfterMs = &never
 		if at, ok := fired[a.Callee]; ok {
-			if at.IsZero() {
+			if at.IsZero() || at.Before(first[a.Callee]) {
 				a.AlertedAfterMs = nil
 				continue
 			}

@@ -57,7 +57,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 	case budget.Refused:
 		f.measured = fmt.Sprintf("%s of %s that may were refused", count(bad), count(of))
 	case budget.DenialsCounted:
-		f.measured = fmt.Sprintf("%s of %s show in the deny counters", count(of-bad-open), count(of))
+		f.measured = fmt.Sprintf("%s of %s show in the deny counters, by callee", count(of-bad-open), count(of))
 		f.figure = reached(of-bad-open, of, b.Ratio)
 		broken = !reaches(of-bad, of, b.Ratio)
 	default:
