@@ -250,6 +250,8 @@ func (b Budget) where(judged []string) string {
 		return each(b.PhaseNames())
 	case b.On() == OnRequests:
 		return each(judged)
+	case b.Subject == MTLSCalls:
+		return "in each phase that began after enforcement"
 	case b.On() == OnEnds:
 		return "in the last phase that was looked at"
 	default:
