@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -107,10 +108,16 @@ func (r *rehearsal) endCapture(ctx context.Context) error {
 	return err
 }
 
-// observeIdentities looks at the certificates that the proxies show by now.
+// observeIdentities looks when the proxies' certificates end and, where the
+// scenario asks for it, at what they show by now.
 func (r *rehearsal) observeIdentities(ctx context.Context) error {
-	if !r.Scenario.Spec.Evidence.Identities || len(r.env.Rollout.Injected()) == 0 {
+	if len(r.env.Rollout.Injected()) == 0 {
 		return nil
+	}
+	if err := r.probe(ctx, results.ProbeLeaves, func(ctx context.Context) (any, error) {
+		return probes.Leaves(ctx, r.kube.Clientset, r.kube, time.Now())
+	}); err != nil || !r.Scenario.Spec.Evidence.Identities {
+		return err
 	}
 	return r.probe(ctx, results.ProbeIdentity, func(ctx context.Context) (any, error) {
 		return probes.Identities(ctx, r.kube.Clientset, r.kube, r.identities)

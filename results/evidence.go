@@ -20,8 +20,9 @@ type Identity struct {
 // Presented is one proxy's certificate.
 type Presented struct {
 	Pod      string    `json:"pod"`
-	Identity string    `json:"identity"` // its DNS name
-	Expected string    `json:"expected"` // what the pod's service account asks for
+	UID      string    `json:"uid,omitempty"` // the pod's; names of database pods come again
+	Identity string    `json:"identity"`      // its DNS name
+	Expected string    `json:"expected"`      // what the pod's service account asks for
 	From     time.Time `json:"notBefore"`
 	Until    time.Time `json:"notAfter"`
 	Key      string    `json:"key"`    // as a budget names it: ecdsa-p256

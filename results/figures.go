@@ -12,6 +12,10 @@ type Figure struct {
 	// below it when AtLeast is set.
 	Limit   float64 `json:"limit"`
 	AtLeast bool    `json:"atLeast,omitempty"`
+	// Bad of Of is what the value was counted from: requests or calls that count
+	// against the budget, of all it is about. Of is 0 where it is no such count.
+	Bad int64 `json:"bad,omitempty"`
+	Of  int64 `json:"of,omitempty"`
 }
 
 // Margin is how far the worse end of the interval is inside the budget, in the

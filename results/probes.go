@@ -3,6 +3,10 @@ package results
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -68,6 +72,37 @@ type Plaintext struct {
 	Refused  int      `json:"refused"`
 	Accepted int      `json:"accepted"`
 	Evidence []string `json:"evidence,omitempty"`
+	// Exempt are ports that were tried as well and may let such calls in; they are
+	// in none of the counts, and nil where a record is older.
+	Exempt []ExemptPort `json:"exempt,omitempty"`
+}
+
+// ExemptPort is what became of unencrypted calls to one port of one service.
+type ExemptPort struct {
+	Service string `json:"service"`
+	Port    int    `json:"port"`
+	Exempt  string `json:"exempt"` // why it may let them in
+	Got     string `json:"got"`    // admitted | refused | unclear
+	Detail  string `json:"detail,omitempty"`
+}
+
+// OpenText says which exempt ports let anyone in, and why; "" when none did.
+func (p Plaintext) OpenText() string {
+	open := map[string][]int{}
+	for _, e := range p.Exempt {
+		if e.Got == GotIn && !slices.Contains(open[e.Exempt], e.Port) {
+			open[e.Exempt] = append(open[e.Exempt], e.Port)
+		}
+	}
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(open)) {
+		var ports []string
+		for _, port := range slices.Sorted(slices.Values(open[why])) {
+			ports = append(ports, "port "+strconv.Itoa(port))
+		}
+		parts = append(parts, fmt.Sprintf("%s: anyone gets in without mTLS, as %s", strings.Join(ports, ", "), why))
+	}
+	return strings.Join(parts, "; ")
 }
 
 // Issuer is the data of probe issuer-certificate.

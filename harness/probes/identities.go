@@ -28,7 +28,14 @@ type Dialer interface {
 }
 
 // Serials are the certificates that pods have shown, by the pod's uid.
-type Serials map[string]string
+type Serials map[string]serial
+
+// serial is the certificate that a pod showed last, and whether it showed
+// another one before.
+type serial struct {
+	last    string
+	renewed bool
+}
 
 const (
 	inboundPort = 4143
@@ -41,8 +48,8 @@ const (
 // Identities shakes hands with the proxy of each of the shop's pods and looks at
 // the certificate that it presents: its name against the pod's service account,
 // its chain against the anchors in the mesh's ConfigMap, its life, its key. It
-// is renewed when the pod presented another one before, by seen, which it
-// brings up to date.
+// is renewed when the pod presented another one at any look before, by seen, which
+// it brings up to date.
 func Identities(ctx context.Context, client kubernetes.Interface, dial Dialer, seen Serials) (results.Identity, error) {
 	all := results.Identity{Presented: []results.Presented{}, Silent: []string{}}
 	anchors, err := trustAnchors(ctx, client)
@@ -75,11 +82,13 @@ func Identities(ctx context.Context, client kubernetes.Interface, dial Dialer, s
 			continue
 		}
 		uid := string(meshed[i].UID)
-		if before, ok := seen[uid]; ok {
-			renewed := before != p.Serial
+		p.UID = uid
+		before, ok := seen[uid]
+		renewed := ok && (before.renewed || before.last != p.Serial)
+		if ok {
 			p.Renewed = &renewed
 		}
-		seen[uid] = p.Serial
+		seen[uid] = serial{p.Serial, renewed}
 		all.Presented = append(all.Presented, p)
 	}
 	return all, nil

@@ -90,7 +90,7 @@ func TestEveryProxysCertificateIsHeldAgainstItsPod(t *testing.T) {
 	yes, no := true, false
 	require.Len(t, got.Presented, 2)
 	require.Equal(t, results.Presented{
-		Pod: "order-1", Identity: mine, Expected: mine, From: right.cert.NotBefore.UTC(), Until: right.cert.NotAfter.UTC(),
+		Pod: "order-1", UID: "uid-order-1", Identity: mine, Expected: mine, From: right.cert.NotBefore.UTC(), Until: right.cert.NotAfter.UTC(),
 		Key: "ecdsa-p256", Chains: &yes, Serial: "a", Version: "TLS 1.3",
 	}, got.Presented[0])
 	require.Equal(t, []any{"somebody.else", mine, &no}, []any{got.Presented[1].Identity, got.Presented[1].Expected, got.Presented[1].Chains})
@@ -100,6 +100,10 @@ func TestEveryProxysCertificateIsHeldAgainstItsPod(t *testing.T) {
 	got, err = Identities(t.Context(), client, dial, seen)
 	require.NoError(t, err)
 	require.Equal(t, []*bool{&yes, &no}, []*bool{got.Presented[0].Renewed, got.Presented[1].Renewed})
+
+	got, err = Identities(t.Context(), client, dial, seen)
+	require.NoError(t, err)
+	require.Equal(t, []*bool{&yes, &no}, []*bool{got.Presented[0].Renewed, got.Presented[1].Renewed}, "what was renewed once stays renewed")
 }
 
 func TestWithoutAnchorsNothingIsSaid(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 
 	"meshsim.dev/meshsim/clusters/kube"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
@@ -149,19 +150,28 @@ func (s *probeAuthorisation) probe(ctx context.Context, tell func(string, ...any
 func (s *probeAuthorisation) targets(ctx context.Context) (map[string]string, error) {
 	pods := map[string]string{}
 	for _, name := range s.env.Rollout.Services {
-		list, err := s.env.Kube.Clientset.CoreV1().Pods(shopNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + name})
+		pod, err := runningPod(ctx, s.env.Kube.Clientset, name)
 		if err != nil {
-			return nil, fmt.Errorf("list the pods of %s: %w", name, err)
+			return nil, err
 		}
-		i := slices.IndexFunc(list.Items, func(p corev1.Pod) bool {
-			return p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && p.Status.PodIP != ""
-		})
-		if i < 0 {
-			return nil, fmt.Errorf("%s has no running pod", name)
-		}
-		pods[name] = list.Items[i].Status.PodIP
+		pods[name] = pod.Status.PodIP
 	}
 	return pods, nil
+}
+
+// runningPod is one pod of a service.
+func runningPod(ctx context.Context, client kubernetes.Interface, service string) (*corev1.Pod, error) {
+	list, err := client.CoreV1().Pods(shopNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=" + service})
+	if err != nil {
+		return nil, fmt.Errorf("list the pods of %s: %w", service, err)
+	}
+	i := slices.IndexFunc(list.Items, func(p corev1.Pod) bool {
+		return p.DeletionTimestamp == nil && p.Status.Phase == corev1.PodRunning && p.Status.PodIP != ""
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("%s has no running pod", service)
+	}
+	return &list.Items[i], nil
 }
 
 // args are what a caller's agent tries. Where there is no proxy it goes straight
@@ -234,9 +244,19 @@ func removePod(ctx context.Context, client *kube.Client, namespace, name string)
 	})
 }
 
+// outcomeOf is an agent's outcome as the record has it.
+func outcomeOf(got plaintext.Outcome) string {
+	switch got {
+	case plaintext.Accepted:
+		return results.GotIn
+	case plaintext.Refused:
+		return results.GotOut
+	}
+	return results.GotNoWord
+}
+
 // attempts puts down what a caller's calls came to.
 func attempts(c caller, got []knock.Result) []results.Attempt {
-	outcomes := map[plaintext.Outcome]string{plaintext.Accepted: results.GotIn, plaintext.Refused: results.GotOut}
 	var all []results.Attempt
 	for _, r := range got {
 		as := c.as
@@ -247,10 +267,7 @@ func attempts(c caller, got []knock.Result) []results.Attempt {
 			as = results.AsExpired
 		}
 		allowed := as == results.AsOwn && shopchart.Allowed(c.account, r.Target)
-		a := results.Attempt{Caller: c.name, Callee: r.Target, As: as, Allowed: &allowed, Got: outcomes[r.Got], Detail: r.Why, At: r.At, To: r.Addr}
-		if a.Got == "" {
-			a.Got = results.GotNoWord
-		}
+		a := results.Attempt{Caller: c.name, Callee: r.Target, As: as, Allowed: &allowed, Got: outcomeOf(r.Got), Detail: r.Why, At: r.At, To: r.Addr}
 		a.Unasked = a.Got == results.GotOut && r.Way != knock.Plain && !strings.Contains(r.Why, codes.PermissionDenied.String())
 		all = append(all, a)
 	}
@@ -282,9 +299,16 @@ func refusedCallees(all []results.Attempt) []string {
 
 // join adds to each refusal whether its callee's counter grew by as much as
 // there were, and when the alert on that callee fired. A callee whose alert was
-// there before says nothing.
+// there before says nothing; nor does one that seems to come before the first
+// attempt, as the node's clock and the harness's differ by more than it took.
 func join(all []results.Attempt, counted map[string]int, fired map[string]time.Time) {
 	wanted := refusals(all)
+	first := map[string]time.Time{}
+	for _, a := range all {
+		if at, ok := first[a.Callee]; denied(a) && (!ok || a.At.Before(at)) {
+			first[a.Callee] = a.At
+		}
+	}
 	for i := range all {
 		a := &all[i]
 		if !denied(*a) {
@@ -295,7 +319,7 @@ func join(all []results.Attempt, counted map[string]int, fired map[string]time.T
 		never := int64(-1)
 		a.AlertedAfterMs = &never
 		if at, ok := fired[a.Callee]; ok {
-			if at.IsZero() {
+			if at.IsZero() || at.Before(first[a.Callee]) {
 				a.AlertedAfterMs = nil
 				continue
 			}

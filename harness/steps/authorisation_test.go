@@ -90,6 +90,9 @@ func TestRefusalsAreJoinedWithCountersAndAlerts(t *testing.T) {
 	require.Equal(t, []bool{false, false, true, false}, []bool{*all[0].Counted, *all[1].Counted, *all[2].Counted, *all[4].Counted})
 	require.Equal(t, []int64{12000, 0, -1}, []int64{*all[0].AlertedAfterMs, *all[1].AlertedAfterMs, *all[2].AlertedAfterMs}, "12 s, at once as it was raised already, never")
 	require.Nil(t, all[4].AlertedAfterMs, "the alert was there before")
+	skewed := []results.Attempt{try("a", "own", "refused", 0), try("a", "own", "refused", time.Second)}
+	join(skewed, map[string]int{"a": 2}, map[string]time.Time{"a": at.Add(-time.Second)})
+	require.Equal(t, []*int64{nil, nil}, []*int64{skewed[0].AlertedAfterMs, skewed[1].AlertedAfterMs}, "no alert comes before its cause: the clocks differ")
 	for _, i := range []int{3, 5, 6} {
 		require.Nil(t, all[i].Counted, "no policy was asked, or it let the call in, or nobody knows")
 		require.Nil(t, all[i].AlertedAfterMs)

@@ -80,8 +80,8 @@ func TestBudgetsOnWhatWasMeasured(t *testing.T) {
 		"an attempt without an answer": {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotNoWord }), results.Inconclusive, "0 of 1 that may not got in; 1 has no clear answer"},
 		"who may is let in":            {"authorised calls refused = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may were refused"},
 		"who may is refused":           {"authorised calls refused = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotOut }), results.Fail, "1 of 1 that may were refused"},
-		"denials are counted":          {"denials counted = 100%", "authorisation", attempts(untouched), results.Pass, "1 of 1 show in the deny counters"},
-		"one is not":                   {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Counted = ptr(false) }), results.Fail, "0 of 1 show in the deny counters"},
+		"denials are counted":          {"denials counted = 100%", "authorisation", attempts(untouched), results.Pass, "1 of 1 show in the deny counters, by callee"},
+		"one is not":                   {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Counted = ptr(false) }), results.Fail, "0 of 1 show in the deny counters, by callee"},
 		"alerts in time":               {"denials alerted within 5m", "authorisation", attempts(untouched), results.Pass, "1 of 1 raised an alert in time, the slowest after 90.0 s"},
 		"alerts too late":              {"denials alerted within 1m", "authorisation", attempts(untouched), results.Fail, "0 of 1 raised an alert in time, the slowest after 90.0 s"},
 		"nobody looked for alerts":     {"denials alerted within 1m", "authorisation", attempts(func(a *results.Attempt) { a.AlertedAfterMs = nil }), results.Inconclusive, "0 of 1 raised an alert in time, the slowest after 0.0 s; 1 has no clear answer"},
@@ -130,6 +130,95 @@ func TestBudgetsOnWhatWasMeasured(t *testing.T) {
 	} {
 		v := newQuietStory(budget).judge(t)
 		require.Equal(t, results.Inconclusive, v.Verdict, "%s without evidence", budget)
+	}
+}
+
+// lookedAt adds a look at the proxies' certificates when a phase ended.
+func (s *story) lookedAt(phase string, proxies int, shown ...results.Presented) *story {
+	s.probe(results.ProbeIdentity, results.Identity{Proxies: proxies, Presented: shown})
+	s.probes[len(s.probes)-1].Phase = phase
+	return s
+}
+
+func TestEveryLookAtCertificatesCounts(t *testing.T) {
+	shows := func(pod string, chains bool) results.Presented {
+		return results.Presented{Pod: pod, UID: "u-" + pod, Chains: &chains, Why: "unknown authority", Key: "ecdsa-p256"}
+	}
+	for name, c := range map[string]struct {
+		looks    func(*story)
+		verdict  results.Judgement
+		measured string
+		evidence []string
+	}{
+		"a wrong chain that is gone in the end": {func(s *story) {
+			s.lookedAt("inject", 2, shows("a", true), shows("b", false)).lookedAt("enforce", 2, shows("a", true), shows("c", true)).lookedAt("soak", 2, shows("a", true), shows("c", true))
+		}, results.Fail, "1 of 2 proxies in inject, the worst of 3 looks; b: it does not chain to the trust anchor: unknown authority",
+			[]string{"inject: b: it does not chain to the trust anchor: unknown authority"}},
+		"right at every look": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", true)).lookedAt("soak", 2, shows("a", true), shows("b", true))
+		}, results.Pass, "2 of 2 proxies in soak, the worst of 2 looks", nil},
+		"none before the mesh": {func(s *story) {
+			s.lookedAt("stack", 0).lookedAt("soak", 1, shows("a", true))
+		}, results.Pass, "1 of 1 proxy", nil},
+		"a pod on its way at an earlier look": {func(s *story) {
+			s.lookedAt("inject", 2, shows("a", true)).lookedAt("soak", 2, shows("a", true), shows("b", true))
+		}, results.Pass, "2 of 2 proxies in soak, the worst of 2 looks", nil},
+		"a look at which no proxy told anything": {func(s *story) {
+			s.lookedAt("inject", 2).lookedAt("soak", 1, shows("a", true))
+		}, results.Inconclusive, "0 of 2 proxies in inject, the worst of 2 looks; of 2 that is not known", nil},
+		"a proxy that told nothing in the end": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", true)).lookedAt("soak", 2, shows("a", true))
+		}, results.Inconclusive, "1 of 2 proxies in soak, the worst of 2 looks; of 1 that is not known", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQuietStory("proxy certificates chained = 100%")
+			c.looks(s)
+			b := s.judge(t).Budgets[0]
+			require.Equal(t, c.measured, b.Measured)
+			require.Equal(t, c.verdict, b.Verdict)
+			require.Equal(t, c.evidence, b.Evidence)
+		})
+	}
+	oneBudget(t, newQuietStory("proxy certificates expired = 0").probe(results.ProbeLeaves, results.Leaves{Proxies: 4, Expired: []string{"a"}}).
+		probe(results.ProbeLeaves, results.Leaves{Proxies: 4}), results.Fail, "1 of 4 have ended in soak, the worst of 2 looks: a")
+}
+
+func TestARenewalIsRememberedOverAllLooks(t *testing.T) {
+	shows := func(pod string, renewed *bool) results.Presented {
+		return results.Presented{Pod: pod, UID: "u-" + pod, Renewed: renewed}
+	}
+	yes, no := ptr(true), ptr(false)
+	for name, c := range map[string]struct {
+		looks    func(*story)
+		verdict  results.Judgement
+		measured string
+	}{
+		"renewed between the looks before the last": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", nil)).lookedAt("enforce", 1, shows("a", yes)).lookedAt("soak", 1, shows("a", no))
+		}, results.Pass, "1 of 1 proxy"},
+		"a pod that is younger than the look before": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", nil)).lookedAt("soak", 2, shows("a", yes), shows("b", nil))
+		}, results.Pass, "1 of 1 proxy; 1 more is too young to tell"},
+		"nothing but young pods": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", nil)).lookedAt("soak", 1, shows("b", nil))
+		}, results.Inconclusive, "no proxy was looked at twice"},
+		"never": {func(s *story) {
+			s.lookedAt("inject", 1, shows("a", nil)).lookedAt("enforce", 1, shows("a", no)).lookedAt("soak", 1, shows("a", no))
+		}, results.Fail, "0 of 1 proxy; a: it was not seen to be renewed"},
+		"never, of a pod that is gone": {func(s *story) {
+			s.lookedAt("inject", 2, shows("a", nil), shows("b", nil)).lookedAt("enforce", 2, shows("a", no), shows("b", yes)).lookedAt("soak", 1, shows("b", no))
+		}, results.Pass, "1 of 1 proxy"},
+		"another pod of the same name": {func(s *story) {
+			one, other := shows("postgres-0", yes), shows("postgres-0", no)
+			other.UID = "u-other"
+			s.lookedAt("inject", 1, one).lookedAt("enforce", 1, other).lookedAt("soak", 1, other)
+		}, results.Fail, "0 of 1 proxy; postgres-0: it was not seen to be renewed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newQuietStory("proxy certificates renewed = 100%")
+			c.looks(s)
+			oneBudget(t, s, c.verdict, c.measured)
+		})
 	}
 }
 

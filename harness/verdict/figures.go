@@ -11,6 +11,13 @@ func countOf(unit string, n, limit int64) *results.Figure {
 	return &results.Figure{Unit: unit, Value: float64(n), Limit: float64(limit)}
 }
 
+// countedOf is the figure of a budget on how many of what was seen are bad.
+func countedOf(unit string, bad, of, limit int64) *results.Figure {
+	f := countOf(unit, bad, limit)
+	f.Bad, f.Of = bad, of
+	return f
+}
+
 // enough is the figure of a budget on a number that must be reached.
 func enough(unit string, n, needed int64) *results.Figure {
 	f := countOf(unit, n, needed)
@@ -39,13 +46,14 @@ func reached(part, whole int64, limit float64) *results.Figure {
 func served(failed, n int64, atLeast, limit float64) *results.Figure {
 	f := reached(n-failed, n, limit)
 	f.Low = &atLeast
+	f.Bad, f.Of = failed, n
 	return f
 }
 
 // within is the figure of a share that may not be larger, between what it is at
 // least and at most.
 func within(part, whole int64, floor, ceiling, limit float64) *results.Figure {
-	return &results.Figure{Unit: "ratio", Value: float64(part) / float64(max(whole, 1)), Low: &floor, High: &ceiling, Limit: limit}
+	return &results.Figure{Unit: "ratio", Value: float64(part) / float64(max(whole, 1)), Low: &floor, High: &ceiling, Limit: limit, Bad: part, Of: whole}
 }
 
 // waitedFor is the figure of a percentile. Without an upper end, as with too

@@ -85,12 +85,25 @@ func TestWhatIsCountedHasItsNumber(t *testing.T) {
 	require.Equal(t, &results.Figure{Unit: "kills for want of memory"}, figureOf(t, watched("oom kills = 0")))
 	require.Equal(t, &results.Figure{Unit: "requests", Value: 6000, Limit: 6001, AtLeast: true}, figureOf(t, newStory("requests >= 6001").served("soak", 6000)))
 
+	few := func(budget string, change func(*results.Request)) *results.Figure {
+		return figureOf(t, newStory(budget).served("soak", 6000).first(3, change).phaseOver(2*time.Minute))
+	}
+	rejected := func(r *results.Request) { r.Outcome, r.Status = results.Rejected, 429 }
+	late := func(r *results.Request) { r.Sent += int64(time.Second); r.Done += int64(time.Second) }
+	ordered := func(r *results.Request) { failWith("eof")(r); r.Route = "order" }
+	require.Equal(t, &results.Figure{Unit: "requests", Value: 3, Bad: 3, Of: 6000}, few("rejected requests = 0", rejected))
+	require.Equal(t, &results.Figure{Unit: "requests", Value: 3, Limit: 5, Bad: 3, Of: 6000}, few("late requests <= 5", late))
+	require.Equal(t, &results.Figure{Unit: "requests", Value: 3, Bad: 3, Of: 3}, few("failed requests = 0 of route order", ordered))
+	require.Equal(t, &results.Figure{Unit: "requests", Value: 3, Bad: 3, Of: 6000}, few("failed requests = 0 during phase soak", ordered))
+	require.Equal(t, []int64{3, 6000}, []int64{few("availability >= 99.95%", ordered).Bad, few("availability >= 99.95%", ordered).Of})
+
 	share := figureOf(t, newStory("failed requests <= 2%").served("soak", 6000).each(50, failWith("eof")))
 	require.Equal(t, "ratio", share.Unit)
 	require.Equal(t, 0.02, share.Value)
 	require.InDelta(t, 0.017118, *share.Low, 1e-6)
 	require.InDelta(t, 0.023236, *share.High, 1e-6)
 	require.False(t, share.AtLeast)
+	require.Equal(t, []int64{120, 6000}, []int64{share.Bad, share.Of})
 
 	broken := newStory("recovery within 4s after begin of step enforce").served("soak", 6000).phaseOver(time.Minute).step("enforce", "", 10*time.Second, 15*time.Second)
 	for i := 1000; i < 1500; i++ {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,17 +60,54 @@ func reaches(part, whole int64, ratio float64) bool {
 	return float64(part) >= ratio*float64(whole)
 }
 
-// mtlsCalls judges the last count of each phase that the budget names, or the
-// last of all.
+// mtlsCalls judges the last count of each phase that the budget names. One that
+// names none is about every phase that began with policies enforced and has a
+// count; where there is none such, about the last count of all.
 func (e *evaluation) mtlsCalls(b budget.Budget) []finding {
-	if len(b.Phases) == 0 {
+	names := b.PhaseNames()
+	if len(names) == 0 {
+		names = e.enforcedPhases()
+	}
+	if len(names) == 0 {
 		return []finding{e.mtlsIn(b, "")}
 	}
 	var all []finding
-	for _, p := range b.Phases {
-		all = append(all, e.mtlsIn(b, p.Name))
+	for _, name := range names {
+		all = append(all, e.mtlsIn(b, name))
 	}
 	return all
+}
+
+// enforcedPhases are those that began after enforcement, and whose calls were
+// counted.
+func (e *evaluation) enforcedPhases() (names []string) {
+	enforcedAt := e.enforcedAt()
+	if enforcedAt < 0 {
+		return nil
+	}
+	counted := map[string]bool{}
+	for _, p := range e.probes {
+		if p.Probe == results.ProbeMTLS {
+			counted[p.Phase] = true
+		}
+	}
+	for _, ev := range e.events {
+		if ev.Kind == results.PhaseBegin && ev.At >= enforcedAt && counted[ev.Name] && !slices.Contains(names, ev.Name) {
+			names = append(names, ev.Name)
+		}
+	}
+	return names
+}
+
+// enforcedAt is when a policy was enforced last, below zero for never.
+func (e *evaluation) enforcedAt() int64 {
+	at := int64(-1)
+	for _, ev := range e.events {
+		if ev.Kind == results.StepEnd && ev.Name == "enforce" && ev.Fields[results.FieldError] == "" {
+			at = ev.At
+		}
+	}
+	return at
 }
 
 func (e *evaluation) mtlsIn(b budget.Budget, phase string) finding {
@@ -135,12 +173,7 @@ func (e *evaluation) coveredBy(f finding) finding {
 // plaintextAccepted looks only at attempts after enforcement: before it,
 // plaintext gets in by design.
 func (e *evaluation) plaintextAccepted(b budget.Budget) finding {
-	enforcedAt := int64(-1)
-	for _, ev := range e.events {
-		if ev.Kind == results.StepEnd && ev.Name == "enforce" && ev.Fields[results.FieldError] == "" {
-			enforcedAt = ev.At
-		}
-	}
+	enforcedAt := e.enforcedAt()
 	if enforcedAt < 0 {
 		return missing("", "no enforcement was recorded, so no attempt came after it")
 	}
@@ -159,6 +192,12 @@ func (e *evaluation) plaintextAccepted(b budget.Budget) finding {
 		f.verdict = results.Inconclusive
 		f.measured += fmt.Sprintf("; %d got no clear answer", seen.Attempts-seen.Accepted-seen.Refused)
 		f.evidence = seen.Evidence
+	}
+	if open := seen.OpenText(); open != "" {
+		f.measured += "; not counted: " + open
+	}
+	for _, e := range seen.Exempt {
+		f.evidence = append(f.evidence, fmt.Sprintf("%s:%d %s: %s", e.Service, e.Port, e.Got, e.Detail))
 	}
 	return f
 }

@@ -145,7 +145,7 @@ func counted(b budget.Budget, p part, bad int64, what string) finding {
 	if b.Share {
 		return shareOf(b, p, bad, f, what == "failed")
 	}
-	f.figure = countOf(p.unit(), bad, b.Count)
+	f.figure = countedOf(p.unit(), bad, p.n, b.Count)
 	lacks := p.tooFew()
 	switch {
 	case bad > b.Count:

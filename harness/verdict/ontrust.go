@@ -8,89 +8,6 @@ import (
 	"meshsim.dev/meshsim/scenarios/budget"
 )
 
-// certificatesExpired judges what the proxies themselves say of their
-// certificates' end.
-func (e *evaluation) certificatesExpired(b budget.Budget) finding {
-	seen, _, why := lastProbe[results.Leaves](e, results.ProbeLeaves, nil)
-	switch {
-	case why != "":
-		return missing("", "%s", why)
-	case seen.Proxies <= 0:
-		return missing("", "no proxy was seen")
-	}
-	f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d have ended", len(seen.Expired), seen.Proxies)}
-	f.figure = countOf("certificates", int64(len(seen.Expired)), b.Count)
-	switch {
-	case int64(len(seen.Expired)) > b.Count:
-		f.verdict, f.evidence = results.Fail, firstOf(seen.Expired, 10)
-		f.measured += ": " + listed(seen.Expired, maxNamed)
-	case len(seen.Silent) > 0:
-		f.verdict, f.evidence = results.Inconclusive, firstOf(seen.Silent, 10)
-		f.measured += fmt.Sprintf("; %s no figure", plural(int64(len(seen.Silent)), "proxy gave", "proxies gave"))
-	}
-	return f
-}
-
-// certificates judges every proxy's certificate as it presents it.
-func (e *evaluation) certificates(b budget.Budget) finding {
-	seen, _, why := lastProbe[results.Identity](e, results.ProbeIdentity, nil)
-	if why != "" {
-		return missing("", "%s", why)
-	}
-	total := int64(max(seen.Proxies, len(seen.Presented)))
-	if total == 0 {
-		return missing("", "no proxy was seen")
-	}
-	var good, unread int64
-	var evidence []string
-	for _, p := range seen.Presented {
-		known, holds, says := heldAgainst(b, p)
-		switch {
-		case !known:
-			unread++
-		case holds:
-			good++
-		default:
-			evidence = append(evidence, p.Pod+": "+says)
-		}
-	}
-	unread += total - int64(len(seen.Presented))
-	bad := total - good - unread
-	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10), measured: fmt.Sprintf("%s of %s", count(good), plural(total, "proxy", "proxies"))}
-	ratio := b.Ratio
-	if b.Subject == budget.CertificatesLast {
-		ratio = 1
-	}
-	f.figure = reached(good, total, ratio)
-	switch {
-	case !reaches(total-bad, total, ratio):
-		f.verdict = results.Fail
-		f.measured += "; " + evidence[0]
-	case !reaches(good, total, ratio):
-		f.verdict = results.Inconclusive
-		f.measured += fmt.Sprintf("; of %s that is not known", count(unread))
-		f.evidence = append(f.evidence, firstOf(seen.Silent, 10)...)
-	}
-	return f
-}
-
-// heldAgainst holds one certificate against a budget.
-func heldAgainst(b budget.Budget, p results.Presented) (known, holds bool, says string) {
-	switch b.Subject {
-	case budget.CertificatesChained:
-		return p.Chains != nil, p.Chains != nil && *p.Chains, "it does not chain to the trust anchor: " + p.Why
-	case budget.CertificatesNamed:
-		return p.Expected != "", p.Identity == p.Expected, fmt.Sprintf("it says %q, its pod is %q", p.Identity, p.Expected)
-	case budget.CertificatesRenewed:
-		return p.Renewed != nil, p.Renewed != nil && *p.Renewed, "it was not seen to be renewed"
-	case budget.CertificatesKeyed:
-		return p.Key != "", p.Key == b.Key, "its key is " + p.Key
-	default:
-		life := p.Until.Sub(p.From)
-		return !p.From.IsZero() && !p.Until.IsZero(), life <= b.Duration, "it lasts " + days(life)
-	}
-}
-
 // authorisation holds who got in against who may.
 func (e *evaluation) authorisation(b budget.Budget) finding {
 	var of, bad, open int64
@@ -140,7 +57,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 	case budget.Refused:
 		f.measured = fmt.Sprintf("%s of %s that may were refused", count(bad), count(of))
 	case budget.DenialsCounted:
-		f.measured = fmt.Sprintf("%s of %s show in the deny counters", count(of-bad-open), count(of))
+		f.measured = fmt.Sprintf("%s of %s show in the deny counters, by callee", count(of-bad-open), count(of))
 		f.figure = reached(of-bad-open, of, b.Ratio)
 		broken = !reaches(of-bad, of, b.Ratio)
 	default:

@@ -61,6 +61,11 @@ func TestBudgetsOnProbes(t *testing.T) {
 		"one got in":                   {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 8, Refused: 7, Accepted: 1}}, results.Fail, "1 of 8 accepted, 7 refused"},
 		"one got no answer": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 8, Refused: 7}}, results.Inconclusive,
 			"0 of 8 accepted, 7 refused; 1 got no clear answer"},
+		"ports that skip the proxy": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 16, Refused: 16, Exempt: []results.ExemptPort{
+			{Service: "product-catalog", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotIn}, {Service: "order-processing", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotIn}}}}, results.Pass,
+			"0 of 16 accepted, 16 refused; not counted: port 8080: anyone gets in without mTLS, as the proxy is skipped"},
+		"ports that may, and let nobody in": {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{Attempts: 16, Refused: 16, Exempt: []results.ExemptPort{
+			{Service: "product-catalog", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotOut}}}}, results.Pass, "0 of 16 accepted, 16 refused"},
 		"none tried":    {"plaintext calls accepted = 0", seen{"plaintext": results.Plaintext{}}, results.Inconclusive, "nothing was attempted"},
 		"nobody called": {"plaintext calls accepted = 0", nil, results.Inconclusive, "probe plaintext has left no observation after enforcement"},
 
@@ -169,6 +174,24 @@ func TestWhatBrokeInARunThatEndedEarlyStaysBroken(t *testing.T) {
 	s = newQuietStory("orders lost or doubled = 0").probe("ledger", results.Ledger{Acknowledged: 12})
 	s.run.Error = "step restart-database: timed out"
 	require.Equal(t, results.Inconclusive, s.judge(t).Verdict, "and what held so far is no pass")
+}
+
+func TestEncryptedCallsAreJudgedInEveryPhaseAfterEnforcement(t *testing.T) {
+	s := newQuietStory("mtls calls = 100%").probe("injection", results.Injection{Pods: 4, Injected: 4})
+	for i, name := range []string{"inject", "enforce", "verify", "soak"} {
+		s.event(time.Duration(i)*10*time.Minute, results.PhaseBegin, name)
+		calls := results.MTLS{Phase: name, TLS: 10}
+		if name != "soak" {
+			calls.Plain = 5
+		}
+		s.probe("mtls", calls)
+		s.probes[len(s.probes)-1].Phase = name
+	}
+	s.event(15*time.Minute, results.StepEnd, "enforce")
+	v := s.judge(t)
+	require.Len(t, v.Budgets, 2)
+	require.Equal(t, []string{"verify", "soak"}, []string{v.Budgets[0].Phase, v.Budgets[1].Phase})
+	require.Equal(t, []results.Judgement{results.Fail, results.Pass}, []results.Judgement{v.Budgets[0].Verdict, v.Budgets[1].Verdict})
 }
 
 func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {

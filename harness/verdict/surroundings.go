@@ -174,7 +174,12 @@ func (s *surroundings) addProbes(probes []results.Probe) {
 			}
 		case results.ProbeLeaves:
 			if seen, why := decode[results.Leaves](p); why == "" {
-				s.expired = seen.Expired
+				looked[p.Probe] = false // one that had ended earlier had ended
+				for _, pod := range seen.Expired {
+					if !slices.Contains(s.expired, pod) {
+						s.expired = append(s.expired, pod)
+					}
+				}
 			}
 		}
 	}

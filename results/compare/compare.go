@@ -126,18 +126,12 @@ func change(before, after Side, b, a results.BudgetVerdict) Change {
 	switch {
 	case b.Figure == nil || a.Figure == nil || b.Figure.Unit != a.Figure.Unit:
 		c.Move, c.Why = byVerdict(b.Verdict, a.Verdict)
-	case b.Figure.Unit == "requests" && !b.Figure.AtLeast || b.Figure.Unit == "ratio" && onRequests(before, b) && onRequests(after, a):
-		c.Move, c.Why = byFailures(phaseOf(before.Verdict, b.Phase), phaseOf(after.Verdict, a.Phase))
+	case b.Figure.Of > 0 && a.Figure.Of > 0:
+		c.Move, c.Why = byCount(*b.Figure, *a.Figure)
 	default:
 		c.Move, c.Why = byInterval(*b.Figure, *a.Figure)
 	}
 	return c
-}
-
-// onRequests tells whether a share is the availability of a phase: its figure is
-// bounded from below alone.
-func onRequests(s Side, b results.BudgetVerdict) bool {
-	return b.Phase != "" && b.Figure.Low != nil && b.Figure.High == nil && phaseOf(s.Verdict, b.Phase).Requests > 0
 }
 
 // byVerdict compares what has no number.
@@ -191,29 +185,17 @@ func ends(f results.Figure) (low, high float64) {
 	return low, high
 }
 
-func phaseOf(v results.Verdict, name string) results.PhaseFigures {
-	for _, p := range v.Phases {
-		if p.Name == name {
-			return p
-		}
-	}
-	return results.PhaseFigures{}
-}
-
 // significance is the probability below which a difference is more than chance.
 const significance = 0.05
 
-// byFailures compares two shares of failed requests by Fisher's reasoning: had
-// both the same chance to fail, the second would have its part of all failures
-// by a binomial distribution.
-func byFailures(before, after results.PhaseFigures) (move, why string) {
-	if before.Requests == 0 || after.Requests == 0 {
-		return Open, "a side saw no request in this phase"
-	}
-	p := splitChance(before.Failed, before.Requests, after.Failed, after.Requests)
+// byCount compares what each budget counted by Fisher's reasoning: had both runs
+// the same chance of it, the second would have its part of all by a binomial
+// distribution.
+func byCount(before, after results.Figure) (move, why string) {
+	p := splitChance(before.Bad, before.Of, after.Bad, after.Of)
 	if p >= significance {
-		if before.Failed == 0 && after.Failed == 0 {
-			return Same, "none failed in either"
+		if before.Bad == 0 && after.Bad == 0 {
+			return Same, "none in either"
 		}
 		return Same, fmt.Sprintf("chance alone gives as much in %.0f %% of cases", 100*p)
 	}
@@ -221,7 +203,7 @@ func byFailures(before, after results.PhaseFigures) (move, why string) {
 	if p >= 0.001 {
 		why = fmt.Sprintf("more than chance: it gives as much in %.1f %% of cases", 100*p)
 	}
-	if float64(after.Failed)/float64(after.Requests) > float64(before.Failed)/float64(before.Requests) {
+	if float64(after.Bad)/float64(after.Of) > float64(before.Bad)/float64(before.Of) {
 		return Worse, why
 	}
 	return Better, why

@@ -26,10 +26,26 @@ func side(failed, requests int64, b results.BudgetVerdict) Side {
 	}
 }
 
-func counted(failed, requests int64) Side {
-	return side(failed, requests, results.BudgetVerdict{
-		Text: "failed requests = 0", Verdict: results.Pass, Figure: &results.Figure{Unit: "requests", Value: float64(failed)},
+func counted(failed, requests int64) Side { return countedAs("failed requests = 0", failed, requests) }
+
+// countedAs is a run whose budget counted so many; its phase saw failures of its
+// own, which say nothing of the budget unless it is about them.
+func countedAs(text string, bad, of int64) Side {
+	return side(300, 20_000, results.BudgetVerdict{
+		Text: text, Verdict: results.Pass, Figure: &results.Figure{Unit: "requests", Value: float64(bad), Bad: bad, Of: of},
 	})
+}
+
+// windowed is a run whose budget has a window, and so no phase.
+func windowed(bad, of int64) Side {
+	s := counted(bad, of)
+	s.Verdict.Budgets[0].Phase = ""
+	return s
+}
+
+// bare is a run whose figure does not tell of how many it is.
+func bare(n float64) Side {
+	return side(0, 100, results.BudgetVerdict{Text: "b", Verdict: results.Pass, Figure: &results.Figure{Unit: "requests", Value: n}})
 }
 
 func measured(unit string, value, low, high float64, atLeast bool) Side {
@@ -41,7 +57,7 @@ func TestABudgetMovesOnlyByMoreThanChance(t *testing.T) {
 	share := func(failed, requests int64) Side {
 		low := 0.5
 		s := side(failed, requests, results.BudgetVerdict{Text: "b", Verdict: results.Pass,
-			Figure: &results.Figure{Unit: "ratio", Value: 1 - float64(failed)/float64(requests), Low: &low, Limit: 0.9995, AtLeast: true}})
+			Figure: &results.Figure{Unit: "ratio", Value: 1 - float64(failed)/float64(requests), Low: &low, Limit: 0.9995, AtLeast: true, Bad: failed, Of: requests}})
 		return s
 	}
 	orders := func(n float64) Side {
@@ -51,13 +67,17 @@ func TestABudgetMovesOnlyByMoreThanChance(t *testing.T) {
 		before, after Side
 		move, why     string
 	}{
-		"no failure in either":                     {counted(0, 6000), counted(0, 9000), Same, "none failed in either"},
+		"no failure in either":                     {counted(0, 6000), counted(0, 9000), Same, "none in either"},
 		"one failure more among many":              {counted(0, 6000), counted(1, 6000), Same, "100 %"},
 		"five failures more are few":               {counted(0, 6000), counted(5, 6000), Same, "6 %"},
 		"six failures more are not":                {counted(0, 6000), counted(6, 6000), Worse, "3.1 %"},
 		"fewer failures":                           {counted(54, 6000), counted(1, 6000), Better, "less than 0.1 %"},
 		"as many of twice the requests are better": {counted(200, 6000), counted(200, 12000), Better, "less than 0.1 %"},
-		"a phase without requests":                 {counted(0, 0), counted(6, 6000), Open, "no request"},
+		"rejected requests, by those":              {countedAs("rejected requests = 0", 0, 6000), countedAs("rejected requests = 0", 60, 6000), Worse, "less than 0.1 %"},
+		"as many late as before":                   {countedAs("late requests = 5", 5, 6000), countedAs("late requests = 5", 5, 6000), Same, "100 %"},
+		"a route's failures, not the phase's":      {countedAs("failed requests = 0 of route order", 9, 900), countedAs("failed requests = 0 of route order", 0, 900), Better, "0.4 %"},
+		"a window, which has no phase":             {windowed(0, 900), windowed(30, 900), Worse, "less than 0.1 %"},
+		"as many of the two, and no count of all":  {bare(5), bare(5), Same, "the same value"},
 		"availability, by its failures":            {share(0, 6000), share(60, 6000), Worse, "less than 0.1 %"},
 		"intervals that overlap":                   {measured("ms", 5, 4, 6, false), measured("ms", 7, 5.9, 8, false), Same, "overlap"},
 		"intervals that lie apart":                 {measured("ms", 5, 4, 6, false), measured("ms", 7, 6.1, 8, false), Worse, "apart"},

@@ -18,6 +18,9 @@ type Certificate struct {
 	Detail    string    `json:"detail,omitempty"`
 }
 
+// firstLeaf is the name of the certificate of which the proxies tell the end only.
+const firstLeaf = "first proxy's leaf to end"
+
 // maxCertificates is how many are drawn.
 const maxCertificates = 60
 
@@ -38,7 +41,7 @@ func certificatesOf(p results.Probe) []Certificate {
 		if json.Unmarshal(p.Data, &seen) != nil || seen.Earliest.IsZero() {
 			return nil
 		}
-		return []Certificate{{Name: "first proxy's leaf to end", NotAfter: seen.Earliest, Detail: fmt.Sprintf("of %d proxies", seen.Proxies)}}
+		return []Certificate{{Name: firstLeaf, NotAfter: seen.Earliest, Detail: fmt.Sprintf("of %d proxies", seen.Proxies)}}
 	case results.ProbeIdentity:
 		var seen results.Identity
 		if json.Unmarshal(p.Data, &seen) != nil {

@@ -40,6 +40,9 @@ func (d Data) facts() []fact {
 	if d.Ledger != nil {
 		add("orders", "%s", ledgerText(*d.Ledger))
 	}
+	if d.Open != "" {
+		add("open by design", "%s", d.Open)
+	}
 	if d.Rotation != nil {
 		add("rotation", "%s", rotationText(*d.Rotation))
 	}

@@ -26,6 +26,8 @@ type Data struct {
 	Checks []results.LinkerdCheck `json:",omitempty"`
 	Leaves *results.Leaves        `json:",omitempty"`
 	Ledger *results.Ledger        `json:",omitempty"` // what became of the orders
+	// Open says which ports let anyone in without mTLS, by design.
+	Open string `json:",omitempty"`
 	// Rotation is how old what Vault keeps is, Rotated what step rotate-secrets had
 	// renewed last, Audit Vault's own account of its use, Webhooks the API server's of
 	// theirs, one a phase.
@@ -96,6 +98,10 @@ func From(f *results.Folder, v results.Verdict) (Data, error) {
 
 // addProbe takes what the page shows of an observation.
 func (d *Data) addProbe(p results.Probe) error {
+	if p.Probe == results.ProbeLeaves { // the last look's alone
+		d.Leaves = nil
+		d.Certificates = slices.DeleteFunc(d.Certificates, func(c Certificate) bool { return c.Name == firstLeaf })
+	}
 	if seen := certificatesOf(p); len(seen) > 0 {
 		d.Certificates = newest(d.Certificates, seen)
 	}
@@ -107,6 +113,11 @@ func (d *Data) addProbe(p results.Probe) error {
 		}
 		seen.Reports = nil // they stay in the record
 		d.Checks = append(d.Checks, seen)
+	case results.ProbePlaintext:
+		var seen results.Plaintext
+		err := json.Unmarshal(p.Data, &seen)
+		d.Open = seen.OpenText()
+		return err
 	case results.ProbeLeaves:
 		return json.Unmarshal(p.Data, &d.Leaves)
 	case results.ProbeLedger:

@@ -401,6 +401,13 @@ func TestAReportShowsTheProbesThatNoBudgetIsAbout(t *testing.T) {
 	require.Equal(t, []results.LinkerdCheck{{When: "after install mesh", Passed: 3}}, d.Checks)
 	require.Equal(t, 2, d.Leaves.Proxies)
 	require.Equal(t, 5, d.Ledger.Acknowledged)
+	tried, err := results.NewProbe(1, results.ProbePlaintext, "verify", results.Plaintext{Attempts: 16, Refused: 16, Exempt: []results.ExemptPort{
+		{Service: "a", Port: 9091, Exempt: "the proxy is skipped", Got: results.GotIn}, {Service: "b", Port: 8080, Exempt: "the proxy is skipped", Got: results.GotIn},
+		{Service: "b", Port: 9091, Exempt: "the proxy is skipped", Got: results.GotIn}, {Service: "b", Port: 9999, Exempt: "the proxy is skipped", Got: results.GotOut},
+	}})
+	require.NoError(t, err)
+	require.NoError(t, d.addProbe(tried))
+	require.Contains(t, d.facts(), fact{"open by design", "port 8080, port 9091: anyone gets in without mTLS, as the proxy is skipped"})
 	require.Equal(t, []PhaseLoad{{Phase: "stack", HostLoad: results.HostLoad{Lasted: time.Minute, Busy: 0.5}}}, d.Host)
 	require.NoError(t, f.Close())
 }

@@ -99,25 +99,25 @@ func (b Budget) explainTrust(where string) string {
 		return fmt.Sprintf("the mesh's issuer certificate lasts %s and is renewed %s before its end; it is a CA with an %s key below the trust anchor",
 			Days(b.Duration), Days(b.Lead), key)
 	case CertificatesLast:
-		return fmt.Sprintf("no proxy presents a certificate that lasts longer than %s", Days(b.Duration))
+		return fmt.Sprintf("at no look does a proxy present a certificate that lasts longer than %s", Days(b.Duration))
 	case CertificatesExpired:
-		return fmt.Sprintf("%s proxies have a certificate that has ended", upTo(b.Count))
+		return fmt.Sprintf("at every look, %s proxies have a certificate that has ended", upTo(b.Count))
 	case CertificatesChained:
-		return fmt.Sprintf("%s of the proxies present a certificate that chains to the trust anchor", b.atLeast())
+		return fmt.Sprintf("at every look, %s of the proxies present a certificate that chains to the trust anchor", b.atLeast())
 	case CertificatesNamed:
-		return fmt.Sprintf("%s of the proxies present the identity of their pod's service account", b.atLeast())
+		return fmt.Sprintf("at every look, %s of the proxies present the identity of their pod's service account", b.atLeast())
 	case CertificatesRenewed:
-		return fmt.Sprintf("%s of the proxies were seen to renew their certificate", b.atLeast())
+		return fmt.Sprintf("%s of the proxies that were looked at twice, and are there in the end, were seen to renew their certificate", b.atLeast())
 	case CertificatesKeyed:
-		return fmt.Sprintf("%s of the proxies present a certificate with an %s key", b.atLeast(), b.Key)
+		return fmt.Sprintf("at every look, %s of the proxies present a certificate with an %s key", b.atLeast(), b.Key)
 	case Admitted:
 		return fmt.Sprintf("%s calls get in that the declared callers do not allow", upTo(b.Count))
 	case Refused:
 		return fmt.Sprintf("%s calls are refused that the declared callers allow", upTo(b.Count))
 	case DenialsCounted:
-		return fmt.Sprintf("%s of the refused attempts show in the proxies' deny counters", b.atLeast())
+		return fmt.Sprintf("%s of the refused attempts show in the proxies' deny counters, of each callee taken together", b.atLeast())
 	case DenialsAlerted:
-		return fmt.Sprintf("an unauthorised attempt raises an alert within %s", short(b.Duration))
+		return fmt.Sprintf("an unauthorised attempt has an alert firing in the run's Prometheus within %s; the way from there to somebody's chat is not rehearsed", short(b.Duration))
 	case VaultUnsealed:
 		text := "after a restart Vault is unsealed by the key service, with no operator's key"
 		if b.Duration > 0 {
@@ -172,9 +172,9 @@ func (b Budget) Evidence() string {
 	case IssuerCertificate:
 		return probe("issuer-certificate") + ", at the end"
 	case CertificatesExpired:
-		return probe("leaf-certificates") + ", at the end, from the proxies' own figures"
+		return probe("leaf-certificates") + ", at the end of each phase with proxies, from their own figures"
 	case CertificatesLast, CertificatesChained, CertificatesNamed, CertificatesRenewed, CertificatesKeyed:
-		return probe("identity") + ", every proxy's certificate as presented"
+		return probe("identity") + ", every proxy's certificate as presented at the end of each phase with proxies"
 	case Admitted, Refused, DenialsCounted, DenialsAlerted:
 		return probe("authorisation") + ", attempts from pods that may and pods that may not"
 	case VaultUnsealed:
@@ -250,6 +250,8 @@ func (b Budget) where(judged []string) string {
 		return each(b.PhaseNames())
 	case b.On() == OnRequests:
 		return each(judged)
+	case b.Subject == MTLSCalls:
+		return "in each phase that began after enforcement"
 	case b.On() == OnEnds:
 		return "in the last phase that was looked at"
 	default:

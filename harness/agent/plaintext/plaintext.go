@@ -33,6 +33,17 @@ type Result struct {
 	Refused  int      `json:"refused"`
 	Accepted int      `json:"accepted"`
 	Evidence []string `json:"evidence"`
+	// Exempt are calls to what may let them in; they are in no count.
+	Exempt []Call `json:"exempt,omitempty"`
+}
+
+// Call is one attempt.
+type Call struct {
+	Name  string  `json:"name"`
+	Addr  string  `json:"addr"`
+	Proto string  `json:"proto"`
+	Got   Outcome `json:"got"`
+	Why   string  `json:"why"`
 }
 
 // Outcome is what became of an attempt.
@@ -60,26 +71,34 @@ func ParseTargets(words []string) ([]Target, error) {
 	return targets, nil
 }
 
-// Try calls every target by gRPC and by HTTP/1.1, in plaintext.
-func Try(ctx context.Context, targets []Target) Result {
-	r := Result{Evidence: []string{}}
+// Try calls every target, and every exempt one, by gRPC and by HTTP/1.1, in
+// plaintext.
+func Try(ctx context.Context, targets, exempt []Target) Result {
+	r := Result{Evidence: []string{}, Exempt: call(ctx, exempt)}
+	for _, c := range call(ctx, targets) {
+		r.Attempts++
+		switch c.Got {
+		case Refused:
+			r.Refused++
+		case Accepted:
+			r.Accepted++
+		}
+		r.Evidence = append(r.Evidence, fmt.Sprintf("%s over %s: %s (%s)", c.Name, c.Proto, c.Got, c.Why))
+	}
+	return r
+}
+
+func call(ctx context.Context, targets []Target) (all []Call) {
 	for _, t := range targets {
 		for _, try := range []struct {
 			proto string
 			call  func(context.Context, string) (Outcome, string)
 		}{{"gRPC", func(ctx context.Context, addr string) (Outcome, string) { return Knock(ctx, addr) }}, {"HTTP/1.1", tryHTTP}} {
 			got, why := try.call(ctx, t.Addr)
-			r.Attempts++
-			switch got {
-			case Refused:
-				r.Refused++
-			case Accepted:
-				r.Accepted++
-			}
-			r.Evidence = append(r.Evidence, fmt.Sprintf("%s over %s: %s (%s)", t.Name, try.proto, got, why))
+			all = append(all, Call{t.Name, t.Addr, try.proto, got, why})
 		}
 	}
-	return r
+	return all
 }
 
 // Knock calls a gRPC method that no server has: a server that the call reaches

@@ -137,15 +137,23 @@ func TestOnlyClearAnswersAreCounted(t *testing.T) {
 		{"open", grpcServer(t, nil)},
 		{"closed", httpServer(t, 403)},
 		{"gone", closedPort(t)},
-	})
+	}, nil)
 	require.Equal(t, []int{6, 2, 1}, []int{got.Attempts, got.Refused, got.Accepted})
 	require.Len(t, got.Evidence, 6)
 	require.Equal(t, "open over gRPC: accepted (grpc-status Unimplemented)", got.Evidence[0])
 	require.Equal(t, "closed over HTTP/1.1: refused (403 Forbidden)", got.Evidence[3])
 
-	text, err := json.Marshal(Try(t.Context(), nil))
+	text, err := json.Marshal(Try(t.Context(), nil, nil))
 	require.NoError(t, err)
 	require.JSONEq(t, `{"attempts":0,"refused":0,"accepted":0,"evidence":[]}`, string(text))
+}
+
+func TestWhatMayLetCallsInIsTriedAndNotCounted(t *testing.T) {
+	open, edge := grpcServer(t, nil), httpServer(t, 404)
+	got := Try(t.Context(), []Target{{"catalog", open}}, []Target{{"catalog", edge}})
+	require.Equal(t, []int{2, 0, 1, 2}, []int{got.Attempts, got.Refused, got.Accepted, len(got.Evidence)})
+	require.Len(t, got.Exempt, 2)
+	require.Equal(t, Call{"catalog", edge, "HTTP/1.1", Accepted, "404 Not Found"}, got.Exempt[1])
 }
 
 func TestTargetsAreReadByTheLetter(t *testing.T) {
