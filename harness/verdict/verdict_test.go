@@ -23,7 +23,7 @@ func TestACarefulRolloutPasses(t *testing.T) {
 	require.Equal(t, results.Pass, v.Verdict, "%+v", v.Reasons)
 	require.Empty(t, v.Reasons)
 	require.Empty(t, v.Causes)
-	require.Len(t, v.Budgets, 4+5+2+17)
+	require.Len(t, v.Budgets, 4+5+2+17+8)
 	require.Equal(t, int64(36000), v.Requests.Total)
 	require.Equal(t, "fakemesh", v.Mesh)
 	again, err := Evaluate(f)

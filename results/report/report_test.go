@@ -63,11 +63,11 @@ func TestReportsAreAsTheirGoldenFiles(t *testing.T) {
 }
 
 func TestTheHeadlineSaysWhy(t *testing.T) {
-	require.Equal(t, "All 20 budgets hold. 36,000 requests were sent, none failed.", sample(t, "pass").headline())
+	require.Equal(t, "All 26 budgets hold. 36,000 requests were sent, none failed.", sample(t, "pass").headline())
 	require.Equal(t, "5 of 11 budgets are broken: failed requests = 0; availability >= 99.95%; injected pods = 100%; mtls calls = 100%; "+
 		"plaintext calls accepted = 0. Most failures: inventory-management refused configuration-engine once policy all-authenticated was enforced: "+
 		"configuration-engine has no proxy: 2,644 × http-403.", sample(t, "fail").headline())
-	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 20 budgets are open: "+
+	require.Contains(t, sample(t, "inconclusive").headline(), "Nothing is broken, but not everything is shown. 3 of 26 budgets are open: "+
 		"failed requests = 0; availability >= 99.95%; end-to-end p99 < 100ms. Too few requests were seen: in baseline 1,500 of 6,000, stack 1,500 of 6,000")
 }
 
@@ -241,7 +241,7 @@ func TestColoursAddNothingButColour(t *testing.T) {
 func TestJUnitNeverShowsAnOpenBudgetAsPassed(t *testing.T) {
 	var suite junitSuite
 	require.NoError(t, xml.Unmarshal([]byte(render(t, JUnit, sample(t, "inconclusive"))), &suite))
-	require.Equal(t, 29, suite.Tests)
+	require.Equal(t, 37, suite.Tests)
 	require.Zero(t, suite.Failures)
 	require.Equal(t, 12, suite.Errors)
 	require.Equal(t, "failed requests = 0 in stack, inject, enforce, soak [stack]", suite.Cases[0].Name)

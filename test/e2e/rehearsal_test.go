@@ -179,12 +179,13 @@ func checkUse(t *testing.T, run string) {
 			t.Errorf("probe %s: %v", p.Probe, err)
 		}
 	}
-	if len(rotation.Secrets) != 8 || len(rotation.Certificates) != 2 {
-		t.Errorf("the ages of %d secrets and %d certificates, want 8 and 2: %+v", len(rotation.Secrets), len(rotation.Certificates), rotation)
+	const secrets = 9 // each service's, and the rotator's own
+	if len(rotation.Secrets) != secrets || len(rotation.Certificates) != 2 {
+		t.Errorf("the ages of %d secrets and %d certificates, want %d and 2: %+v", len(rotation.Secrets), len(rotation.Certificates), secrets, rotation)
 	}
 	for _, s := range rotation.Secrets {
-		if s.Version < 1 || s.Age <= 0 || s.Age > time.Hour {
-			t.Errorf("a secret that this run wrote: %+v", s)
+		if s.Version != 2 || s.Every != 30*24*time.Hour || s.Age <= 0 || s.Age > time.Hour {
+			t.Errorf("a secret that this run wrote and rotated: %+v", s)
 		}
 	}
 	reads := map[string]bool{}
@@ -193,8 +194,8 @@ func checkUse(t *testing.T, run string) {
 			reads[u.Role] = true
 		}
 	}
-	if audit.Clear != 0 || len(audit.Missed) != 0 || len(reads) != 8 {
-		t.Errorf("Vault's audit log: %d entries in clear, missed %v, secrets read by %v, want none, none and all eight services", audit.Clear, audit.Missed, reads)
+	if audit.Clear != 0 || len(audit.Missed) != 0 || len(reads) != secrets {
+		t.Errorf("Vault's audit log: %d entries in clear, missed %v, secrets read by %v, want none, none, all eight services and the rotator", audit.Clear, audit.Missed, reads)
 	}
 	if phases["inject"] == 0 || phases["enforce"] == 0 {
 		t.Errorf("webhooks were called %v times by phase, want some where pods are made", phases)

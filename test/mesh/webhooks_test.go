@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -159,6 +160,17 @@ func expiredWebhook(ctx context.Context, l *lab) (string, error) {
 		return "", err
 	}
 	if err := l.restartPlane(ctx, "linkerd-proxy-injector"); err != nil {
+		return "", err
+	}
+	// The API server keeps its connection to the old pod, which answers to its end.
+	err = eventually(ctx, time.Minute, func(ctx context.Context) error {
+		pods, err := l.planePods(ctx, "proxy-injector")
+		if err == nil && strings.Contains(pods, ", ") {
+			err = fmt.Errorf("there is still an old injector: %s", pods)
+		}
+		return err
+	})
+	if err != nil {
 		return "", err
 	}
 	if err := l.resources.Create(ctx, web); err != nil {

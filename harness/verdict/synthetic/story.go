@@ -93,7 +93,10 @@ func (g *generator) probe(name, phase string, data any) {
 
 // twins are measured with a true added latency of 1.2 ms.
 func (g *generator) twins(o *scenarios.MeasureAddedLatency, phase string) {
-	data := results.AddedLatency{PayloadBytes: o.PayloadBytes, PerHop: true}
+	data := results.AddedLatency{PayloadBytes: o.PayloadBytes, PerHop: o.Path != scenarios.PathShop, Planned: o.Triples}
+	if !data.PerHop {
+		data.Path = "a product's page"
+	}
 	for range o.Triples {
 		plain := func() float64 { return 0.6 + g.random.ExpFloat64()*0.4 }
 		data.Samples.Plain = append(data.Samples.Plain, plain())
@@ -138,11 +141,30 @@ func (g *generator) probes() {
 	g.probe(results.ProbeLeaves, phase, results.Leaves{
 		Proxies: injection.Injected, Earliest: start.Add(23 * time.Hour), Expired: []string{}, Silent: []string{},
 	})
+	g.inVault(phase)
 	placed, unsure := g.orders[results.ToldYes], g.orders[results.ToldUnsure]
 	g.probe(results.ProbeLedger, phase, results.Ledger{
 		Acknowledged: placed, Ambiguous: unsure, Written: placed, Lost: []string{}, Doubled: []string{}, Oversold: []string{}, PaymentMismatch: []string{},
 		Answers: &results.Answers{Refused: g.orders[results.ToldNo], Contradicted: []string{}, Unasked: []string{}, AmbiguousAbsent: unsure},
 	})
+}
+
+// inVault is how old the shop's secrets are, and how Vault was used.
+func (g *generator) inVault(phase string) {
+	const day = 24 * time.Hour
+	data := results.VaultRotation{Certificates: []results.SecretAge{{Path: "linkerd/linkerd-identity-issuer", Age: time.Hour, Every: 83 * day, Since: g.run.StartedAt}}}
+	for _, service := range shopchart.Services() {
+		data.Secrets = append(data.Secrets, results.SecretAge{Path: "secret/shop/" + service, Age: 4 * time.Minute, Every: 30 * day, Since: g.run.StartedAt.Add(12 * time.Minute), Version: 2})
+	}
+	g.probe(results.ProbeVaultRotation, phase, data)
+	g.probe(results.ProbeVaultAudit, phase, results.VaultAudit{To: g.now, Requests: 1480})
+}
+
+// webhooks are how the mesh's were called in a phase.
+func (g *generator) webhooks(phase string) {
+	whole := true
+	g.probe(results.ProbeWebhooks, phase, results.Webhooks{Phase: phase, From: g.phaseBegan, To: g.now, Whole: &whole,
+		Calls: []results.WebhookCalls{{Name: "linkerd-proxy-injector.linkerd.io", Type: "admit", Calls: 24, MeanMs: 9}}})
 }
 
 // betweenServices is what captures saw on the wire, who was let in, and what

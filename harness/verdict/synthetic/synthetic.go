@@ -139,6 +139,7 @@ func (g *generator) generate() error {
 		for _, a := range actions {
 			a.do()
 		}
+		g.webhooks(p.Name)
 		g.event(results.PhaseEnd, p.Name, p.Name, "", nil)
 	}
 	g.probes()
