@@ -70,8 +70,10 @@ func (m *Mesh) Environment(p Pod) (map[string]string, error) {
 		contract.EnvDefaultPolicy:   string(p.Policy),
 		contract.EnvClusterNetworks: networks,
 		contract.EnvGracePeriod:     "10s",
-		contract.EnvCores:           strconv.Itoa(p.Cores),
-		envRedirection:              string(text),
+		// Applications share their cores with every proxy, and often the race detector.
+		contract.EnvInboundConnTimeout: "1s",
+		contract.EnvCores:              strconv.Itoa(p.Cores),
+		envRedirection:                 string(text),
 	}, nil
 }
 

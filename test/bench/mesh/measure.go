@@ -200,10 +200,13 @@ func crowded(ctx context.Context, w *world, rate float64, on time.Duration) (cro
 		return crowdFigures{}, err
 	}
 	f := <-samples
-	f.Endpoints, f.Rate = crowdSize, rate*float64(len(calls))
+	f.Endpoints, f.Rate, f.Errors = crowdSize, rate*float64(len(calls)), map[string]int{}
 	for _, t := range tallies {
 		f.Requests += t.sent
 		f.Failed += t.failures()
+		for what, n := range t.failed {
+			f.Errors[what] += n
+		}
 	}
 	return f, f.err
 }

@@ -101,10 +101,11 @@ func (h *handshakes) finish() {
 
 // crowdFigures are the memory of the two proxies.
 type crowdFigures struct {
-	Endpoints int     `json:"endpoints"` // of the front; clients of the back
-	Rate      float64 `json:"rate"`
-	Requests  int     `json:"requests"`
-	Failed    int     `json:"failed"`
+	Endpoints int            `json:"endpoints"` // of the front; clients of the back
+	Rate      float64        `json:"rate"`
+	Requests  int            `json:"requests"`
+	Failed    int            `json:"failed"`
+	Errors    map[string]int `json:"errors,omitempty"`
 
 	Front residence `json:"front"`
 	Back  residence `json:"back"`
