@@ -252,7 +252,7 @@ func TestNothingIsLostOrDoubledWhenServicesAreKilled(t *testing.T) {
 	pg := startPostgres(t)
 	s := openShop(t, pg)
 	victims := []string{"order-processing", "inventory-management", "payment-gateway", "order-processing", "customer-profile", "inventory-management", "product-catalog", "order-processing"}
-	acknowledged, failures := s.buyWhile(func() {
+	acknowledged, failures := s.buyWhile(many, func() {
 		for _, v := range victims {
 			time.Sleep(700 * time.Millisecond)
 			_ = s.stop(v, syscall.SIGKILL) // killed is how it must end
@@ -270,7 +270,7 @@ func TestNothingAcknowledgedIsLostWhenPostgreSQLCrashes(t *testing.T) {
 	pg := startPostgres(t)
 	s := openShop(t, pg)
 	began := map[string]bool{}
-	acknowledged, _ := s.buyWhile(func() {
+	acknowledged, _ := s.buyWhile(many, func() {
 		for range 3 {
 			time.Sleep(time.Second)
 			if err := pg.Crash(); err != nil {
@@ -292,15 +292,18 @@ func TestNothingAcknowledgedIsLostWhenPostgreSQLCrashes(t *testing.T) {
 	checkLedger(t, pg, acknowledged)
 }
 
-// buyWhile lets eight customers buy, and repeat what failed, until harm is done
-// and a second more. It returns the orders that were confirmed to someone, and how
+// many is as many customers as keep a shop of two cores busy, few as leave it room.
+const many, few = 8, 2
+
+// buyWhile lets customers buy, and repeat what failed, until harm is done and a
+// second more. It returns the orders that were confirmed to someone, and how
 // many requests failed.
-func (s *wholeShop) buyWhile(harm func()) (acknowledged *sync.Map, failed int64) {
+func (s *wholeShop) buyWhile(customers int, harm func()) (acknowledged *sync.Map, failed int64) {
 	var buyers sync.WaitGroup
 	acknowledged = &sync.Map{}
 	var orders, failures atomic.Int64
 	over := make(chan struct{})
-	for b := range 8 {
+	for b := range customers {
 		buyers.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(b), 3))
 			for n := 0; ; n++ {

@@ -27,7 +27,7 @@ func TestNoRequestFailsWhileTheSecretsAreRotated(t *testing.T) {
 	s := openShop(t, pg, "SHOP_SECRETS=vault", "SHOP_SECRETS_EVERY=1s", "VAULT_ADDR="+vault.Addr, "VAULT_CACERT="+vault.CACert,
 		"VAULT_TOKEN_FILE="+vault.Token, "ROTATE_TAKE_UP=2500ms", "ROTATE_PATIENCE=1m")
 	key := vault.Newest("payment-gateway").Values["payment-key"]
-	acknowledged, failed := s.buyWhile(func() {
+	acknowledged, failed := s.buyWhile(few, func() {
 		require.NoError(t, s.rotate(t, 0))
 		for _, after := range []time.Duration{150 * time.Millisecond, 400 * time.Millisecond, time.Second, 3 * time.Second} {
 			err := s.rotate(t, after)
