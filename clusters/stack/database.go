@@ -76,7 +76,7 @@ END $$;
 // endForgottenLogins ends what an earlier Vault's rotations left: its secrets are
 // gone, so nobody knows those logins' passwords.
 func endForgottenLogins(ctx context.Context, env *Env) error {
-	script := strings.NewReplacer("SHOP", vaultLogin, "ROTATOR", rotatorLogin).Replace(endForgottenSQL)
+	script := strings.NewReplacer("SHOP", vaultLogin, "ROTATOR", rotatorLogin()).Replace(endForgottenSQL)
 	if err := runSQL(ctx, env, script); err != nil {
 		return fmt.Errorf("end the logins of earlier rotations: %w", err)
 	}

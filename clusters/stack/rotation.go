@@ -18,7 +18,8 @@ type StoredSecret struct {
 }
 
 // StoredSecrets asks Vault for the age of every secret that the shop's services
-// read, and of the one of their rotator. It may read what is known of them, and not the secrets themselves.
+// read, and of the one of their rotator. It may read what is known of them, and not
+// the secrets themselves.
 func StoredSecrets(ctx context.Context, env *Env) ([]StoredSecret, error) {
 	var all []StoredSecret
 	err := inVault(ctx, env, func(vault *vaultapi.Client) error {

@@ -10,6 +10,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/stack/vaultapi"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
+	shopsecrets "meshsim.dev/meshsim/fakeshop/secrets"
 )
 
 // The shop's secrets. In Vault they have the same keys as in the Secret.
@@ -17,14 +18,12 @@ const (
 	shopSecret       = "shop-secrets"
 	vaultCAConfigMap = "vault-ca"
 
-	keyUser     = "db-user"
-	keyPassword = "db-password"
-	keyPayment  = "payment-key"
+	keyUser     = shopsecrets.KeyUser
+	keyPassword = shopsecrets.KeyPassword
+	keyPayment  = shopsecrets.KeyPayment
 
 	fileLogin  = "shop"       // database login of services that read the Secret
 	vaultLogin = "shop_vault" // database login of services that read Vault, until it is rotated
-
-	rotatorLogin = "secret_rotator_a" // database login of what rotates the others, until it is rotated
 
 	sourceFile = "file"
 
@@ -34,6 +33,10 @@ const (
 	// services read Vault.
 	retiredMark = "meshsim.dev/secrets-retired"
 )
+
+// rotatorLogin is the database login of what rotates the others, until it is
+// rotated itself.
+func rotatorLogin() string { return shopchart.Logins(shopchart.Rotator)[0] }
 
 // ensureShopSecret makes the Secret when it is missing, and again when it was
 // retired but a service is to read it once more.
@@ -108,8 +111,9 @@ func withoutBody(err error) error {
 
 // MoveSecrets puts the shop's secrets into Vault: a new database login that
 // only Vault knows, the payment key for the one service that takes payments, and
-// a login of its own for what rotates them from now on. Services go on with the Secret until they are rolled to read Vault;
-// RetireSecrets then ends the old way. Doing it again makes a new password.
+// a login of its own for what rotates them from now on. Services go on with the
+// Secret until they are rolled to read Vault; RetireSecrets then ends the old way.
+// Doing it again makes a new password.
 func MoveSecrets(ctx context.Context, env *Env) error {
 	secret, err := env.Kube.Clientset.CoreV1().Secrets(NamespaceShop).Get(ctx, shopSecret, metav1.GetOptions{})
 	if err != nil {
@@ -127,7 +131,7 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 		return err
 	}
 	rotator := randomText()
-	if err := setLoginOf(ctx, env, rotationGroup, rotatorLogin, rotator); err != nil {
+	if err := setLoginOf(ctx, env, rotationGroup, rotatorLogin(), rotator); err != nil {
 		return err
 	}
 	err = inVault(ctx, env, func(vault *vaultapi.Client) error {
@@ -137,7 +141,7 @@ func MoveSecrets(ctx context.Context, env *Env) error {
 			case paymentService:
 				values[keyPayment] = payment
 			case shopchart.Rotator:
-				values = map[string]string{keyUser: rotatorLogin, keyPassword: rotator}
+				values = map[string]string{keyUser: rotatorLogin(), keyPassword: rotator}
 			}
 			err := put(ctx, vault, kvMount+"/data/"+secretPath(service), map[string]any{"data": values})
 			if err != nil {

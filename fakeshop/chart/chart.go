@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,6 +25,16 @@ const Database = "postgres"
 // Rotator is what renews the secrets: its CronJob, its service account, its role in
 // Vault and its own secret there are called so.
 const Rotator = "secret-rotator"
+
+// Logins are the two database logins, by turns, of who has a secret in Vault: a
+// service or the Rotator. files/rotation.sql knows names of this form alone.
+func Logins(name string) [2]string {
+	stem := strings.ReplaceAll(name, "-", "_")
+	if name != Rotator {
+		stem = "shop_" + stem
+	}
+	return [2]string{stem + "_a", stem + "_b"}
+}
 
 // RotationPeriod is the custom metadata of a secret in Vault in which whoever
 // replaces it says how often: a duration such as 720h. A secret without it is

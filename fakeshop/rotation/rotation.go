@@ -348,17 +348,15 @@ func (r *run) named(user string) bool {
 
 // turn is the login whose turn it is, after the present one.
 func turn(name, present string) string {
-	stem := strings.ReplaceAll(name, "-", "_") + "_"
-	if name != Name {
-		stem = "shop_" + stem
+	logins := chart.Logins(name)
+	if present == logins[0] {
+		return logins[1]
 	}
-	if present == stem+"a" {
-		return stem + "b"
-	}
-	return stem + "a"
+	return logins[0]
 }
 
 // ofRotator tells its own logins, which no service has to forget first.
 func ofRotator(user string) bool {
-	return strings.HasPrefix(user, strings.ReplaceAll(Name, "-", "_")+"_")
+	logins := chart.Logins(Name)
+	return slices.Contains(logins[:], user)
 }

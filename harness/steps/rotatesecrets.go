@@ -261,11 +261,11 @@ func newLogins(services []string, before, now map[string]map[string]int) ([]resu
 	var wrong []string
 	for _, service := range services {
 		logins := slices.Sorted(maps.Keys(now[service]))
-		own := "shop_" + strings.ReplaceAll(service, "-", "_") + "_"
+		own := shopchart.Logins(service)
 		switch {
 		case len(logins) == 0:
 			wrong = append(wrong, service+" is not connected")
-		case len(logins) > 1 || !strings.HasPrefix(logins[0], own):
+		case len(logins) > 1 || !slices.Contains(own[:], logins[0]):
 			wrong = append(wrong, fmt.Sprintf("%s is connected as %s", service, strings.Join(logins, " and ")))
 		case before[service][logins[0]] > 0:
 			wrong = append(wrong, fmt.Sprintf("%s is still connected as %s", service, logins[0]))
