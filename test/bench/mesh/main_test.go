@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,15 @@ func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, nil, os.Getenv, os.Stdout, os.Stderr))
+}
+
+func TestARunWhosePartDoesNotStartEndsWithItsError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := bench(ctx, options{plan: quickPlan(), profiles: file, log: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "the proxy front")
 }
 
 func TestARunMeasuresEveryProtocolOnEveryPath(t *testing.T) {

@@ -59,11 +59,11 @@ func startWorld(ctx context.Context, o options) (w *world, err error) {
 		return nil, fmt.Errorf("open the folder: %w", err)
 	}
 	w = &world{dir: dir}
-	defer func() {
+	defer func(begun *world) { // what is returned may be nil by then
 		if err != nil {
-			err = errors.Join(err, w.close())
+			err = errors.Join(err, begun.close())
 		}
-	}()
+	}(w)
 	issuer := filepath.Join(dir, "mesh")
 	if err := os.Mkdir(issuer, 0o700); err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -55,10 +56,13 @@ func parseStatus(text string) (Memory, error) {
 }
 
 // Profile records where CPU and memory go, into files that begin with prefix,
-// until stop is called; without a prefix it records nothing.
+// until stop is called; without a prefix it records nothing. It makes their folder.
 func Profile(prefix string) (stop func() error, err error) {
 	if prefix == "" {
 		return func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(prefix), 0o755); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
 	}
 	cpu, err := os.Create(prefix + ".cpu.pprof")
 	if err != nil {

@@ -1,6 +1,7 @@
 package sheet
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,6 +22,15 @@ func TestMemoryIsReadFromTheProcess(t *testing.T) {
 		_, err := parseStatus(bad)
 		require.ErrorContains(t, err, why)
 	}
+}
+
+func TestAProfileMakesItsFolder(t *testing.T) {
+	prefix := filepath.Join(t.TempDir(), "new", "front")
+	stop, err := Profile(prefix)
+	require.NoError(t, err)
+	require.NoError(t, stop())
+	require.FileExists(t, prefix+".cpu.pprof")
+	require.FileExists(t, prefix+".allocs.pprof")
 }
 
 func FuzzStatus(f *testing.F) {
