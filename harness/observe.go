@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"meshsim.dev/meshsim/clusters/kube"
@@ -55,6 +56,24 @@ func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.
 		}
 	}
 	return nil
+}
+
+// followHost begins to follow how busy the host's CPUs are, second by second, until
+// ctx ends.
+func (r *rehearsal) followHost(ctx context.Context, following *sync.WaitGroup) {
+	meter, err := probes.NewHostMeter("/proc", time.Now)
+	if err != nil {
+		r.run.Notes = append(r.run.Notes, "how busy the host is was not followed: "+err.Error())
+		return
+	}
+	r.host = meter
+	following.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		if err := meter.Follow(ctx, ticker.C, r.record.now); err != nil {
+			r.record.event(results.Event{Kind: results.Warning, Name: "the host is not followed any more", Detail: err.Error()})
+		}
+	})
 }
 
 // observeHost looks at how busy the host was through a phase: on one that is, a

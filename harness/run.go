@@ -141,9 +141,6 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	if err := r.calibrate(ctx); err != nil {
 		return err
 	}
-	if r.host, err = probes.NewHostMeter("/proc", time.Now); err != nil {
-		r.run.Notes = append(r.run.Notes, "how busy the host is was not followed: "+err.Error())
-	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
 	namespaces := []string{shopNamespace, "linkerd", "vault", "cert-manager"}
@@ -156,6 +153,7 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	r.record.event(results.Event{Kind: results.Watching, Name: strings.Join(namespaces, ", ")})
 	var asking sync.WaitGroup
 	r.watchUse(watching, &asking)
+	r.followHost(watching, &asking)
 	defer asking.Wait()
 	defer stopWatching()
 	if err := r.startCapture(ctx); err != nil {

@@ -120,4 +120,15 @@ type HostLoad struct {
 	// Waiting is the share of the time in which some program waited for a CPU, nil
 	// where the kernel does not tell.
 	Waiting *float64 `json:"waiting,omitempty"`
+	// Seconds are the phase's, one after the other, as far as they were followed.
+	Seconds []HostSecond `json:"seconds,omitempty"`
+}
+
+// HostSecond is how busy the host's CPUs were in about a second. Shares run from
+// 0 to 1, in thousandths.
+type HostSecond struct {
+	From    int64    `json:"from"` // nanoseconds since the run began
+	To      int64    `json:"to"`
+	Busy    float64  `json:"busy"`              // of all CPUs' time
+	Waiting *float64 `json:"waiting,omitempty"` // of the time, in which some program waited for a CPU
 }

@@ -1,9 +1,12 @@
 package probes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -12,11 +15,15 @@ import (
 )
 
 // HostMeter reads how busy the host's CPUs are, and remembers the last reading,
-// so that what was in between can be told.
+// so that what was in between can be told. Follow and Read may run at the same
+// time.
 type HostMeter struct {
 	proc procfs.FS
 	now  func() time.Time
 	last hostReading
+
+	mu      sync.Mutex
+	seconds []results.HostSecond // since the last reading
 }
 
 // hostReading holds the kernel's counters, in seconds since it started.
@@ -52,16 +59,74 @@ func (m *HostMeter) Read() (results.HostLoad, error) {
 	if all <= 0 || lasted <= 0 {
 		return results.HostLoad{}, errors.New("no time has passed since the host was looked at last")
 	}
-	seen := results.HostLoad{
-		Lasted: lasted,
-		Busy:   share(all-(now.idle-last.idle), all),
-		Stolen: share(now.stolen-last.stolen, all),
+	return results.HostLoad{
+		Lasted: lasted, Busy: now.busySince(last), Stolen: share(now.stolen-last.stolen, all), Waiting: now.waitingSince(last),
+		Seconds: m.followed(),
+	}, nil
+}
+
+// followed hands over the seconds that were followed so far.
+func (m *HostMeter) followed() []results.HostSecond {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	seconds := m.seconds
+	m.seconds = nil
+	return seconds
+}
+
+// Follow looks at every tick of about a second until ctx ends or the ticks do, for
+// Read to hand over. It tells time by the run's clock, in nanoseconds.
+func (m *HostMeter) Follow(ctx context.Context, ticks <-chan time.Time, clock func() int64) error {
+	last, err := m.read()
+	if err != nil {
+		return err
 	}
-	if now.tellsPressure && last.tellsPressure {
-		waiting := share(now.waiting-last.waiting, lasted.Seconds())
-		seen.Waiting = &waiting
+	from := clock()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, more := <-ticks:
+			if !more {
+				return nil
+			}
+		}
+		now, err := m.read()
+		if err != nil {
+			return err
+		}
+		to := clock()
+		if now.all <= last.all || to <= from {
+			continue
+		}
+		second := results.HostSecond{From: from, To: to, Busy: thousandths(now.busySince(last))}
+		if waiting := now.waitingSince(last); waiting != nil {
+			*waiting = thousandths(*waiting)
+			second.Waiting = waiting
+		}
+		m.mu.Lock()
+		m.seconds = append(m.seconds, second)
+		m.mu.Unlock()
+		last, from = now, to
 	}
-	return seen, nil
+}
+
+func thousandths(share float64) float64 { return math.Round(share*1000) / 1000 }
+
+// busySince is the share of all CPUs' time that was used since an earlier reading.
+func (r hostReading) busySince(earlier hostReading) float64 {
+	all := r.all - earlier.all
+	return share(all-(r.idle-earlier.idle), all)
+}
+
+// waitingSince is the share of the time since an earlier reading in which some
+// program waited for a CPU, nil where the kernel does not tell.
+func (r hostReading) waitingSince(earlier hostReading) *float64 {
+	if !r.tellsPressure || !earlier.tellsPressure {
+		return nil
+	}
+	waiting := share(r.waiting-earlier.waiting, r.at.Sub(earlier.at).Seconds())
+	return &waiting
 }
 
 func (m *HostMeter) read() (hostReading, error) {

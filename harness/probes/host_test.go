@@ -1,6 +1,7 @@
 package probes_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"meshsim.dev/meshsim/harness/probes"
+	"meshsim.dev/meshsim/results"
 )
 
 // kernel is a folder of the kernel's counters, as two CPUs would have them.
@@ -86,4 +88,53 @@ func TestAHostWithoutCountersIsAnError(t *testing.T) {
 	k := newKernel(t)
 	_, err := probes.NewHostMeter(k.path, time.Now)
 	require.ErrorContains(t, err, "read how busy the CPUs are")
+}
+
+func TestTheHostIsFollowedSecondBySecond(t *testing.T) {
+	k := newKernel(t)
+	k.write("stat", "cpu 0 0 0 1000 0 0 0 0 0 0\n")
+	k.write("pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+	m := k.meter()
+	ticks, clock := make(chan time.Time), make(chan int64)
+	var ended error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ended = m.Follow(t.Context(), ticks, func() int64 { return <-clock })
+	}()
+	clock <- 100
+	tick := func(at int64, stat, waited string) { // one second of the kernel's each
+		k.now = k.now.Add(time.Second)
+		k.write("stat", stat)
+		k.write("pressure/cpu", "some avg10=0.00 avg60=0.00 avg300=0.00 total="+waited+"\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+		ticks <- k.now
+		clock <- at
+	}
+	tick(1100, "cpu 50 0 0 1150 0 0 0 0 0 0\n", "333333")
+	tick(2100, "cpu 50 0 0 1150 0 0 0 0 0 0\n", "333333") // the kernel's counters stood still
+	tick(3100, "cpu 250 0 0 1150 0 0 0 0 0 0\n", "2333333")
+	close(ticks)
+	<-done
+	require.NoError(t, ended)
+	seen, err := m.Read()
+	require.NoError(t, err)
+	waited := func(share float64) *float64 { return &share }
+	require.Equal(t, []results.HostSecond{
+		{From: 100, To: 1100, Busy: 0.25, Waiting: waited(0.333)},
+		{From: 1100, To: 3100, Busy: 1, Waiting: waited(1)},
+	}, seen.Seconds)
+
+	k.now = k.now.Add(time.Second)
+	k.write("stat", "cpu 250 0 0 1350 0 0 0 0 0 0\n")
+	seen, err = m.Read()
+	require.NoError(t, err)
+	require.Empty(t, seen.Seconds, "what was handed over is not told again")
+}
+
+func TestAHostIsFollowedUntilTheContextEnds(t *testing.T) {
+	k := newKernel(t)
+	k.write("stat", "cpu 0 0 0 1000 0 0 0 0 0 0\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, k.meter().Follow(ctx, nil, func() int64 { return 0 }))
 }

@@ -60,7 +60,7 @@ const maxGroups = 200
 func newAttribution(run results.Run, budgets []budget.Budget, events []results.Event, probes []results.Probe) *attribution {
 	return &attribution{
 		run: run, limits: slowLimits(run, budgets), around: newSurroundings(events, probes), failed: groups{}, slowed: groups{},
-		refusals: refusals{by: map[question]*admissions{}}, versions: newVersions(),
+		refusals: refusals{by: map[question]*admissions{}}, versions: newVersions(), load: load{host: newHostLoad(probes)},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 // load is how much came at each second and how much of it was too slow, which
 // tells saturation from a single slow answer.
 type load struct {
+	host      hostLoad
 	seconds   []second
 	phases    map[string]*phaseSpan
 	postponed []postponed
@@ -36,6 +37,7 @@ const (
 )
 
 func (l *load) add(r *results.Request, tooSlow bool) {
+	l.host.add(r, tooSlow)
 	i := int(r.Scheduled / int64(time.Second))
 	if i >= maxSeconds {
 		return
@@ -73,9 +75,12 @@ func (l *load) postpone(r *results.Request, b blame) bool {
 
 // settle gives the postponed requests their reasons.
 func (l *load) settle(into groups) {
+	l.host.count()
 	for i := range l.postponed {
 		p := &l.postponed[i]
-		if l.saturated(&p.request) {
+		if b, yes := l.host.explain(&p.request, p.blame); yes {
+			p.blame = b
+		} else if l.saturated(&p.request) {
 			p.blame.kind, p.blame.cause = causeSaturation, "more came than could be served in time"
 			p.blame.remedied(causeSaturation)
 		}

@@ -14,6 +14,7 @@ const (
 	causeNode        = "node"
 	causeSaturation  = "saturation" // more came than could be served
 	causeSender      = "sender"
+	causeHost        = "host"       // slow: the rehearsal's own machine had no CPU to spare
 	causeColdStart   = "cold-start" // slow: a pod had only just begun
 	causeDetection   = "detection"  // slow: a proxy waited for a protocol it could not tell
 	causeVersion     = "version"    // one version fails what others serve
@@ -43,6 +44,7 @@ var remedies = map[string]remedy{
 	causeNode:       {"spread replicas over nodes and zones, and give callers a timeout of their own", "O4"},
 	causeSaturation: {"leave headroom: more replicas before the peak, requests and limits for the proxy", "O7"},
 	causeSender:     {"give the machine that sends more room, or send less", ""},
+	causeHost:       {"give the rehearsal more CPUs, or compress its day less (traffic.compressTo): this says nothing about the shop", ""},
 	causeColdStart:  {"let readiness wait until the pod is warm, and roll one pod at a time", ""},
 	causeVersion:    {"shift the route's weight back to the version that serves, and end the canary", ""},
 	causeDetection:  {"declare the port opaque, or its protocol", "R10"},

@@ -138,8 +138,7 @@ func (v *versions) question(w way) question {
 }
 
 // answer blames the version that was called when the others of its service
-// served well at the same time. Had all the same chance to fail, each would have
-// its part of the failures by a binomial distribution.
+// served well at the same time.
 func (v *versions) answer(b blame) blame {
 	service, version := v.services[b.asks.service], cmp.Or(b.asks.version, v.of[b.asks.pod])
 	if service == nil || !slices.Contains(service.names, version) {
@@ -161,8 +160,7 @@ func (v *versions) answer(b blame) blame {
 	if own.failed == 0 || others.n == 0 {
 		return b
 	}
-	chance := 1 - binomialCDF(own.failed-1, own.failed+others.failed, float64(own.n)/float64(own.n+others.n))
-	if chance >= surely || others.share() > farBetter*own.share() {
+	if beyondChance(own, others) >= surely || others.share() > farBetter*own.share() {
 		return b
 	}
 	b.kind, b.cause = causeVersion, fmt.Sprintf("version %s of %s fails calls that its other versions serve", version, b.asks.service)
@@ -214,6 +212,12 @@ type sliceSum struct{ n, failed int64 }
 func (s *sliceSum) add(n, failed int64) { s.n, s.failed = s.n+n, s.failed+failed }
 
 func (s *sliceSum) share() float64 { return float64(s.failed) / float64(s.n) }
+
+// beyondChance is how likely at least so many of all failures are own ones when all
+// had the same chance to fail.
+func beyondChance(own, others sliceSum) float64 {
+	return 1 - binomialCDF(own.failed-1, own.failed+others.failed, float64(own.n)/float64(own.n+others.n))
+}
 
 // together returns the slices of time between which a version and others of its
 // service were called.
