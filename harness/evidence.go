@@ -33,7 +33,7 @@ func (r *rehearsal) startCapture(ctx context.Context) error {
 		return nil
 	}
 	task.Fail(err)
-	r.record.Warn("probe "+results.ProbeWire, fmt.Sprintf("could not be taken: %v", err))
+	r.record.Warn(results.ProbeWarning(results.ProbeWire), fmt.Sprintf("could not be taken: %v", err))
 	return errors.Join(context.Cause(ctx), r.endCapture(ctx))
 }
 

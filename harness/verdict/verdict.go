@@ -22,7 +22,7 @@ import (
 // Rules is the version of what is concluded here from a record. It is raised with
 // every change that judges a record otherwise than before, or gives it another
 // cause, so that verdicts of before are known for what they are.
-const Rules = 1
+const Rules = 2
 
 // Evaluate judges the run in f. It writes nothing.
 func Evaluate(f *results.Folder) (results.Verdict, error) {
@@ -282,5 +282,15 @@ func lastProbe[T any](e *evaluation, name string, keep func(results.Probe) bool)
 		data, why = decode[T](p)
 		return data, p, why
 	}
-	return data, at, "probe " + name + " has left no observation"
+	return data, at, "probe " + name + " has left no observation" + e.untaken(name, keep)
+}
+
+// untaken says why an observation is not there, "" where the record does not tell.
+func (e *evaluation) untaken(name string, keep func(results.Probe) bool) string {
+	for _, ev := range slices.Backward(e.events) {
+		if ev.Kind == results.Warning && ev.Name == results.ProbeWarning(name) && (keep == nil || keep(results.Probe{At: ev.At, Probe: name, Phase: ev.Phase})) {
+			return ", as it " + short(ev.Detail, 240)
+		}
+	}
+	return ""
 }
