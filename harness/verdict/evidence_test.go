@@ -91,34 +91,39 @@ func TestBudgetsOnWhatWasMeasured(t *testing.T) {
 		"plaintext elsewhere":          {"plaintext flows = 0 of service b", "wire", wire(plaintext), results.Pass, "0 of 40 flows in plaintext"},
 		"packets were lost":            {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Dropped = 1 }), results.Inconclusive, "0 of 40 flows in plaintext; 1 packet was lost"},
 		"a node without a capture":     {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2"},
-		"a flow that tells nothing":    {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Flows[0].Kind = "unknown" }), results.Inconclusive, "0 of 40 flows in plaintext; 40 flows did not tell what they were"},
-		"a share of flows":             {"encrypted flows >= 90%", "wire", wire(plaintext), results.Pass, "40 of 42 flows encrypted"},
-		"too small a share":            {"encrypted flows >= 99%", "wire", wire(plaintext), results.Fail, "40 of 42 flows encrypted"},
-		"no flow at all":               {"encrypted flows >= 99%", "wire", results.Wire{To: 1}, results.Inconclusive, "0 of 0 flows encrypted; there was nothing to be seen"},
-		"no canary read":               {"canaries in plaintext = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 100 planted strings were read"},
-		"a canary read":                {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Found = 1 }), results.Fail, "1 of 100 planted strings were read"},
-		"no canary planted":            {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Planted = 0 }), results.Inconclusive, "0 of 0 planted strings were read; there was nothing to be seen"},
-		"vault sealed for a while":     {"vault sealed < 6s", "vault-seal", seal, results.Pass, "5.0 s sealed or silent of 59.0 s"},
-		"vault sealed for too long":    {"vault sealed < 5s", "vault-seal", seal, results.Fail, "5.0 s sealed or silent of 59.0 s"},
-		"vault never answered":         {"vault sealed < 5s", "vault-seal", results.VaultSeal{}, results.Inconclusive, "Vault was not asked for its seal"},
-		"secrets are replaced":         {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day, Every: 30 * day}}}, results.Pass, "the oldest of 1 secret is 1d old"},
-		"a secret that nothing renews": {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}}}, results.Fail, "the oldest of 1 secret is 1d old; a is replaced by nothing"},
-		"a secret that is too old":     {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
-		"secrets that are young":       {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}, {Path: "b", Age: 2 * day}}}, results.Pass, "the oldest of 2 secrets is 2d old"},
-		"a secret that is old":         {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
-		"a certificate below its root": {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}, {Path: "issuer", Age: 3 * day}}}, results.Pass, "the oldest of 1 certificate is 3d old"},
-		"a root alone":                 {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}}}, results.Inconclusive, "no certificate was looked at"},
-		"a proxy's memory":             {"proxy memory < 50MiB", "proxy-resources", proxies, results.Pass, "at most 30.0 MiB, by b, of 2 proxies"},
-		"too much of it":               {"proxy memory < 25MiB", "proxy-resources", proxies, results.Fail, "at most 30.0 MiB, by b, of 2 proxies"},
-		"of one service":               {"proxy memory < 25MiB of service product-catalog in soak", "proxy-resources", proxies, results.Pass, "at most 20.0 MiB, by a, of 1 proxy"},
-		"a proxy without a figure":     {"proxy memory < 50MiB", "proxy-resources", silent, results.Inconclusive, "at most 30.0 MiB, by b, of 2 proxies; 1 has no figure"},
-		"a proxy's CPU":                {"proxy cpu <= 100m", "proxy-resources", proxies, results.Fail, "at most 200 m, by b, of 2 proxies"},
-		"an answer that holds":         {"promql 'sum(x)' < 5", "promql", answer("1", "4.5"), results.Pass, "4.5 of 2 samples"},
-		"an answer that does not":      {"promql 'sum(x)' < 5", "promql", answer("1", "5"), results.Fail, "5 of 2 samples"},
-		"an answer that is no number":  {"promql 'sum(x)' < 5", "promql", answer("1", "NaN"), results.Inconclusive, "1 of 2 samples; some are no numbers"},
-		"an answer that is infinite":   {"promql 'sum(x)' < 5", "promql", answer("+Inf"), results.Fail, "+Inf of 1 sample"},
-		"an answer without samples":    {"promql 'sum(x)' < 5", "promql", answer(), results.Inconclusive, "Prometheus had no sample"},
-		"another query's answer":       {"promql 'sum(y)' < 5", "promql", answer("1"), results.Inconclusive, "the query has no answer in the record"},
+		"a capture that died": {"plaintext flows = 0", "wire", wire(func(w *results.Wire) {
+			w.Missing, w.Why = []string{"n2"}, map[string]string{"n2": "its capture was silent for some of the time: it ended with code 137 (OOMKilled)"}
+		}), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2 (its capture was silent for some of the time: it ended with code 137 (OOMKilled))"},
+		"a flow that tells nothing":             {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Flows[0].Kind = "unknown" }), results.Inconclusive, "0 of 40 flows in plaintext; 40 flows did not tell what they were"},
+		"a share of flows":                      {"encrypted flows >= 90%", "wire", wire(plaintext), results.Pass, "40 of 42 flows encrypted"},
+		"too small a share":                     {"encrypted flows >= 99%", "wire", wire(plaintext), results.Fail, "40 of 42 flows encrypted"},
+		"no flow at all":                        {"encrypted flows >= 99%", "wire", results.Wire{To: 1}, results.Inconclusive, "0 of 0 flows encrypted; there was nothing to be seen"},
+		"no canary read":                        {"canaries in plaintext = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 100 planted strings were read"},
+		"a canary read":                         {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Found = 1 }), results.Fail, "1 of 100 planted strings were read"},
+		"canaries, and no flow to see them in":  {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Flows = w.Flows[1:] }), results.Inconclusive, "0 of 100 planted strings were read; there was nothing to be seen"},
+		"a node without a capture and canaries": {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 100 planted strings were read; nothing was captured on n2"},
+		"no canary planted":                     {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Planted = 0 }), results.Inconclusive, "0 of 0 planted strings were read; there was nothing to be seen"},
+		"vault sealed for a while":              {"vault sealed < 6s", "vault-seal", seal, results.Pass, "5.0 s sealed or silent of 59.0 s"},
+		"vault sealed for too long":             {"vault sealed < 5s", "vault-seal", seal, results.Fail, "5.0 s sealed or silent of 59.0 s"},
+		"vault never answered":                  {"vault sealed < 5s", "vault-seal", results.VaultSeal{}, results.Inconclusive, "Vault was not asked for its seal"},
+		"secrets are replaced":                  {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day, Every: 30 * day}}}, results.Pass, "the oldest of 1 secret is 1d old"},
+		"a secret that nothing renews":          {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}}}, results.Fail, "the oldest of 1 secret is 1d old; a is replaced by nothing"},
+		"a secret that is too old":              {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
+		"secrets that are young":                {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}, {Path: "b", Age: 2 * day}}}, results.Pass, "the oldest of 2 secrets is 2d old"},
+		"a secret that is old":                  {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
+		"a certificate below its root":          {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}, {Path: "issuer", Age: 3 * day}}}, results.Pass, "the oldest of 1 certificate is 3d old"},
+		"a root alone":                          {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}}}, results.Inconclusive, "no certificate was looked at"},
+		"a proxy's memory":                      {"proxy memory < 50MiB", "proxy-resources", proxies, results.Pass, "at most 30.0 MiB, by b, of 2 proxies"},
+		"too much of it":                        {"proxy memory < 25MiB", "proxy-resources", proxies, results.Fail, "at most 30.0 MiB, by b, of 2 proxies"},
+		"of one service":                        {"proxy memory < 25MiB of service product-catalog in soak", "proxy-resources", proxies, results.Pass, "at most 20.0 MiB, by a, of 1 proxy"},
+		"a proxy without a figure":              {"proxy memory < 50MiB", "proxy-resources", silent, results.Inconclusive, "at most 30.0 MiB, by b, of 2 proxies; 1 has no figure"},
+		"a proxy's CPU":                         {"proxy cpu <= 100m", "proxy-resources", proxies, results.Fail, "at most 200 m, by b, of 2 proxies"},
+		"an answer that holds":                  {"promql 'sum(x)' < 5", "promql", answer("1", "4.5"), results.Pass, "4.5 of 2 samples"},
+		"an answer that does not":               {"promql 'sum(x)' < 5", "promql", answer("1", "5"), results.Fail, "5 of 2 samples"},
+		"an answer that is no number":           {"promql 'sum(x)' < 5", "promql", answer("1", "NaN"), results.Inconclusive, "1 of 2 samples; some are no numbers"},
+		"an answer that is infinite":            {"promql 'sum(x)' < 5", "promql", answer("+Inf"), results.Fail, "+Inf of 1 sample"},
+		"an answer without samples":             {"promql 'sum(x)' < 5", "promql", answer(), results.Inconclusive, "Prometheus had no sample"},
+		"another query's answer":                {"promql 'sum(y)' < 5", "promql", answer("1"), results.Inconclusive, "the query has no answer in the record"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			oneBudget(t, newQuietStory(c.budget).probe(c.probe, c.data), c.verdict, c.measured)
@@ -252,4 +257,29 @@ func TestAnAgentThatMeasuredLessThanItShouldLeavesItOpen(t *testing.T) {
 	require.Equal(t, results.Inconclusive, v.Budgets[0].Verdict)
 	require.Contains(t, v.Budgets[0].Measured, "; 200 of the 1,200 triples planned are missing")
 	require.Contains(t, v.Budgets[0].Measured, "twin-client: p50 +")
+}
+
+func TestWhyTheWireWasNotCapturedIsSaid(t *testing.T) {
+	for _, budget := range []string{"plaintext flows = 0", "canaries in plaintext = 0", "encrypted flows = 100%", "plaintext flows = 0 in soak"} {
+		s := newQuietStory(budget).event(0, results.Warning, "probe wire").phaseOver(time.Minute)
+		s.events[0].Detail = "could not be taken: the capture did not start: on none of 1 nodes: they took longer than 2m0s: n1: Running, container capture ErrImageNeverPull"
+		oneBudget(t, s, results.Inconclusive, "probe wire has left no observation of it, as it "+s.events[0].Detail)
+	}
+}
+
+func TestANodeIsNamedOnceHoweverManyRecordsLackIt(t *testing.T) {
+	s := newQuietStory("plaintext flows = 0")
+	for i, missing := range [][]string{{"n3", "n2"}, {"n2"}, {"n2"}} {
+		s.probe("wire", results.Wire{From: int64(i), To: int64(i + 1), Missing: missing, Flows: []results.Flow{{Source: "a", Destination: "b", Kind: "tls", Count: 1}}})
+	}
+	oneBudget(t, s, results.Inconclusive, "0 of 3 flows in plaintext; nothing was captured on n2, n3")
+}
+
+func TestARunThatWasCapturedInPartShowsNothingOfTheRest(t *testing.T) {
+	captured := func(until time.Duration) *story {
+		return newQuietStory("plaintext flows = 0").phaseOver(time.Minute).
+			probe("wire", results.Wire{To: int64(until), Flows: []results.Flow{{Source: "a", Destination: "b", Kind: "tls", Count: 1}}})
+	}
+	oneBudget(t, captured(time.Minute), results.Pass, "0 of 1 flows in plaintext")
+	oneBudget(t, captured(30*time.Second), results.Inconclusive, "0 of 1 flows in plaintext; a part of the run was not captured")
 }
