@@ -124,7 +124,10 @@ type Attempt struct {
 	Callee string `json:"callee"`
 	// As says with what credentials: own, wrong-account, other-namespace, expired,
 	// foreign, plaintext.
-	As      string `json:"as"`
+	As string `json:"as"`
+	// Client is the identity that the callee's proxy was shown, "" without one, and
+	// in every attempt of a record that is older.
+	Client  string `json:"client,omitempty"`
 	Allowed *bool  `json:"allowed"` // by the declared callers
 	Got     string `json:"got"`     // admitted | refused | unclear
 	Detail  string `json:"detail,omitempty"`
