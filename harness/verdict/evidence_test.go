@@ -284,3 +284,36 @@ func TestARunThatWasCapturedInPartShowsNothingOfTheRest(t *testing.T) {
 	oneBudget(t, captured(time.Minute), results.Pass, "0 of 1 flows in plaintext")
 	oneBudget(t, captured(30*time.Second), results.Inconclusive, "0 of 1 flows in plaintext; a part of the run was not captured")
 }
+
+// untaken adds that a probe could not be taken when a phase ended.
+func (s *story) untaken(at time.Duration, probe, phase string) *story {
+	s.event(at, results.Warning, results.ProbeWarning(probe))
+	ev := &s.events[len(s.events)-1]
+	ev.Phase, ev.Detail = phase, "could not be taken: EOF"
+	return s
+}
+
+func TestALookAtCertificatesThatCouldNotBeTakenLeavesThemOpen(t *testing.T) {
+	good := results.Presented{Pod: "a", UID: "u-a", Chains: ptr(true), Renewed: ptr(true)}
+	bad := good
+	bad.Chains = ptr(false)
+	looked := func(budget string, shown results.Presented) *story {
+		return newQuietStory(budget).untaken(time.Minute, results.ProbeIdentity, "verify").lookedAt("soak", 1, shown)
+	}
+	oneBudget(t, looked("proxy certificates chained = 100%", good), results.Inconclusive, "1 of 1 proxy; a look in verify could not be taken: EOF")
+	require.Equal(t, results.Fail, looked("proxy certificates chained = 100%", bad).judge(t).Verdict, "what was seen is so")
+	oneBudget(t, looked("proxy certificates renewed = 100%", good), results.Pass, "1 of 1 proxy")
+	oneBudget(t, newQuietStory("proxy certificates expired = 0").untaken(time.Minute, results.ProbeLeaves, "verify").probe(results.ProbeLeaves, results.Leaves{Proxies: 4}),
+		results.Inconclusive, "0 of 4 have ended; a look in verify could not be taken: EOF")
+	oneBudget(t, newQuietStory("proxy certificates expired = 0").untaken(time.Minute, results.ProbeLeaves, "soak"),
+		results.Inconclusive, "probe leaf-certificates has left no observation, as it could not be taken: EOF")
+}
+
+func TestWhatWasSeenBeforeDoesNotStandForALookThatCouldNotBeTaken(t *testing.T) {
+	used := results.ProxyResources{Phase: "inject", Proxies: []results.ProxyUsage{{Pod: "a", Service: "product-catalog", MemoryBytes: 20 << 20}}}
+	s := func(failed time.Duration) *story {
+		return newQuietStory("proxy memory < 50MiB").probe(results.ProbeResources, used).untaken(failed, results.ProbeResources, "soak")
+	}
+	oneBudget(t, s(2*time.Hour), results.Inconclusive, "the last look of probe proxy-resources could not be taken: EOF")
+	oneBudget(t, s(time.Minute), results.Pass, "at most 20.0 MiB, by a, of 1 proxy")
+}

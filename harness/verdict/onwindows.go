@@ -158,7 +158,7 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 		}
 	}
 	if captures == 0 {
-		return missing("", "probe %s has left no observation of it%s", results.ProbeWire, e.untaken(results.ProbeWire, nil))
+		return missing("", "probe %s has left no observation of it%s", results.ProbeWire, e.whyUntaken(results.ProbeWire, nil))
 	}
 	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10)}
 	lacking := total == 0
