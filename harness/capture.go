@@ -6,7 +6,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -52,6 +51,9 @@ type capture struct {
 	last      map[string]time.Time // of each pod: the last snapshot's own time
 	listening map[string]bool
 	told      map[string]bool // nodes
+	flaws     map[string]flaw // by node: what was last wrong with its capture
+	restarts  map[string]int32
+	silent    map[string]bool // nodes that the last record lacks
 }
 
 // captureArgs are those of every node's agent. Where a node does not say which
@@ -83,8 +85,9 @@ func captureArgs(nodes []corev1.Node, planted map[string][]byte) []string {
 	return args
 }
 
-// begin raises the captures and waits until each node has told something. What
-// it starts ends with ctx.
+// begin raises the captures and waits until each node has told something. It goes
+// on with some of them alone: what these see to be readable is so. What it starts
+// ends with ctx.
 func (c *capture) begin(ctx context.Context, image string, args []string) error {
 	t, err := template.New("capture").Parse(captureManifest)
 	if err != nil {
@@ -100,21 +103,9 @@ func (c *capture) begin(ctx context.Context, image string, args []string) error 
 	if err := c.kube.Apply(ctx, text.Bytes(), captureNamespace); err != nil {
 		return fmt.Errorf("raise the captures: %w", err)
 	}
-	c.last, c.listening, c.told = map[string]time.Time{}, map[string]bool{}, map[string]bool{}
+	c.forget()
 	c.listeners.Go(func() { c.listen(ctx) })
-	patient, cancel := context.WithTimeoutCause(ctx, capturePatience, errors.New("not every node follows its wire yet"))
-	defer cancel()
-	for {
-		c.mu.Lock()
-		n := len(c.told)
-		c.mu.Unlock()
-		if n >= len(c.nodes) {
-			return nil
-		}
-		if err := kube.Sleep(patient, captureEvery/4); err != nil {
-			return fmt.Errorf("%d of %d nodes: %w", n, len(c.nodes), context.Cause(patient))
-		}
-	}
+	return c.await(ctx, capturePatience)
 }
 
 // listen finds the captures' pods, also those that come in the place of others.
@@ -125,6 +116,7 @@ func (c *capture) listen(ctx context.Context) {
 			c.trouble("capture", fmt.Sprintf("its pods cannot be listed: %v", err))
 		}
 		if err == nil {
+			c.look(pods.Items)
 			for i := range pods.Items {
 				c.hear(ctx, &pods.Items[i])
 			}
@@ -146,6 +138,7 @@ func (c *capture) hear(ctx context.Context, pod *corev1.Pod) {
 	c.listeners.Go(func() {
 		if err := c.follow(ctx, pod.Name); err != nil && ctx.Err() == nil {
 			c.trouble("capture", fmt.Sprintf("%s on %s: %v", pod.Name, pod.Spec.NodeName, err))
+			c.flawed(pod.Spec.NodeName, err.Error())
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -177,7 +170,7 @@ func (c *capture) read(pod string, log io.Reader) error {
 	for lines.Scan() {
 		var s wire.Snapshot
 		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			return fmt.Errorf("understand what it tells: %w", err)
+			return fmt.Errorf("understand what it tells, %.200q: %w", lines.Text(), err)
 		}
 		c.mu.Lock()
 		old := !s.At.After(c.last[pod])
@@ -226,6 +219,7 @@ func removeCapture(ctx context.Context, client *kube.Client) error {
 // tell records the slices that have ended.
 func (c *capture) tell(r *recorder, now int64) error {
 	for _, slice := range c.book.Told(now, captureEvery+captureLag) {
+		c.explain(&slice)
 		if err := r.Probe(results.ProbeWire, slice); err != nil {
 			return err
 		}

@@ -71,8 +71,8 @@ func TestALogThatIsReadAgainCountsOnce(t *testing.T) {
 	c := &capture{
 		book:  probes.NewWireBook(func(netip.Addr) watch.Party { return watch.Party{Name: results.PartyOutside} }, []string{"n1"}),
 		nodes: []string{"n1"}, now: func() int64 { now += int64(2 * time.Second); return now },
-		last: map[string]time.Time{}, told: map[string]bool{},
 	}
+	c.forget()
 	c.book.Begin(0, 0)
 	line := func(n int) string {
 		text, err := json.Marshal(wire.Snapshot{Node: "n1", Seq: n, At: at.Add(time.Duration(2*n) * time.Second), Seconds: 2, Totals: wire.Totals{Packets: 5}})
@@ -98,13 +98,78 @@ func TestListeningEndsWithItsContextAndTellsOfTrouble(t *testing.T) {
 	c := &capture{
 		kube: &kube.Client{Clientset: client}, book: probes.NewWireBook(nil, []string{"n1"}), nodes: []string{"n1"}, now: func() int64 { return 0 },
 		trouble: func(what, detail string) { told <- what + ": " + detail },
-		last:    map[string]time.Time{}, listening: map[string]bool{}, told: map[string]bool{},
 	}
+	c.forget()
 	ctx, cancel := context.WithCancel(t.Context())
 	c.listeners.Go(func() { c.listen(ctx) })
-	require.Contains(t, <-told, "capture: capture-1 on n1: understand what it tells", "its log is the fake's")
+	require.Contains(t, <-told, `capture: capture-1 on n1: understand what it tells, "fake logs"`, "its log is the fake's")
 	cancel()
 	c.listeners.Wait()
 	require.Empty(t, c.listening)
 	require.NoError(t, c.end(ctx), "nothing to take away is no error")
+}
+
+// podOn is a capture's pod in a state.
+func podOn(node string, restarts int32, state corev1.ContainerState, last *corev1.ContainerStateTerminated) corev1.Pod {
+	ready := corev1.ConditionFalse
+	if state.Running != nil {
+		ready = corev1.ConditionTrue
+	}
+	return corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "capture-" + node}, Spec: corev1.PodSpec{NodeName: node},
+		Status: corev1.PodStatus{
+			Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "capture", Ready: state.Running != nil, RestartCount: restarts, State: state, LastTerminationState: corev1.ContainerState{Terminated: last}}},
+		},
+	}
+}
+
+var (
+	running  = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
+	noImage  = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImageNeverPull"}}
+	noMemory = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
+)
+
+func TestCapturesThatDoNotStartAreNamedWithTheirReason(t *testing.T) {
+	var warned []string
+	c := &capture{nodes: []string{"n1", "n2", "n3"}, now: func() int64 { return 1 }, trouble: func(what, detail string) { warned = append(warned, what+": "+detail) }}
+	c.forget()
+	c.look([]corev1.Pod{podOn("n1", 0, running, nil), podOn("n2", 0, noImage, nil)})
+	err := c.await(t.Context(), time.Millisecond)
+	require.EqualError(t, err, "on none of 3 nodes: they took longer than 1ms: n1: it tells nothing; n2: Running, container capture ErrImageNeverPull; n3: it has no pod there")
+	require.Empty(t, warned)
+
+	c.told["n1"] = true
+	require.NoError(t, c.await(t.Context(), time.Millisecond), "what one sees is so")
+	require.Equal(t, []string{"capture: the capture did not start on every node: n2: Running, container capture ErrImageNeverPull; n3: it has no pod there"}, warned)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, c.await(ctx, time.Hour), context.Canceled, "the run's end is no trouble of theirs")
+	c.told["n2"], c.told["n3"] = true, true
+	require.NoError(t, c.await(t.Context(), time.Hour))
+	require.Len(t, warned, 1)
+}
+
+func TestARecordSaysWhatBecameOfTheCapturesThatItLacks(t *testing.T) {
+	var now int64
+	var warned []string
+	c := &capture{nodes: []string{"n1", "n2", "n3"}, now: func() int64 { return now }, trouble: func(_, detail string) { warned = append(warned, detail) }}
+	c.forget()
+	c.told["n1"], c.told["n2"] = true, true
+	explained := func(from int64, missing ...string) map[string]string {
+		w := results.Wire{From: from, Missing: missing}
+		c.explain(&w)
+		return w.Why
+	}
+	now = 15
+	c.look([]corev1.Pod{podOn("n1", 0, running, nil), podOn("n2", 1, running, noMemory), podOn("n3", 0, noImage, nil)})
+	const never, died = "its capture did not start: Running, container capture ErrImageNeverPull", "its capture was silent for some of the time: it ended with code 137 (OOMKilled)"
+	require.Equal(t, map[string]string{"n2": died, "n3": never}, explained(10, "n2", "n3"))
+	now = 25
+	c.look([]corev1.Pod{podOn("n1", 0, running, nil), podOn("n2", 1, running, noMemory), podOn("n3", 0, noImage, nil)})
+	require.Equal(t, map[string]string{"n3": never}, explained(20, "n3"))
+	require.Equal(t, map[string]string{"n2": "its capture was silent for some of the time", "n3": never}, explained(22, "n2", "n3"), "its death is of an earlier record")
+	require.Nil(t, explained(24))
+	require.Equal(t, []string{"n2: " + died, "n3: " + never, "n2: its capture was silent for some of the time"}, warned, "once for as long as it lasts")
 }

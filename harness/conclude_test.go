@@ -92,8 +92,8 @@ func TestARunThatEndedEarlyIsLookedAtAlsoWhenItWasInterrupted(t *testing.T) {
 
 	probes, warnings := r.seen(t)
 	require.JSONEq(t, `{"pods":1,"injected":0,"missing":["a-1"]}`, probes[results.ProbeInjection])
-	require.Contains(t, warnings["probe "+results.ProbeLedger], "could not be taken", "the others are looked at all the same")
-	require.Contains(t, warnings["probe "+results.ProbeIssuer], "could not be taken")
+	require.Contains(t, warnings[results.ProbeWarning(results.ProbeLedger)], "could not be taken", "the others are looked at all the same")
+	require.Contains(t, warnings[results.ProbeWarning(results.ProbeIssuer)], "could not be taken")
 }
 
 func TestWhatIsLookedAtAfterAnEarlyEndEndsWithItsTime(t *testing.T) {

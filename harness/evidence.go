@@ -19,7 +19,7 @@ import (
 
 // startCapture begins to follow the wire, where the scenario asks for it.
 // Captures that do not come up are a warning and leave their budgets without
-// data; only the end of ctx stops the run.
+// data, or without that of some nodes; only the end of ctx stops the run.
 func (r *rehearsal) startCapture(ctx context.Context) error {
 	if !r.Scenario.Spec.Evidence.Wire {
 		return removeCapture(ctx, r.kube)
@@ -29,11 +29,12 @@ func (r *rehearsal) startCapture(ctx context.Context) error {
 	r.stopCapture = stop
 	err := r.raiseCapture(following)
 	if err == nil {
-		task.Done(fmt.Sprintf("on %d nodes", len(r.capture.nodes)))
+		all := len(r.capture.nodes)
+		task.Done(fmt.Sprintf("on %d of %d nodes", all-len(r.capture.absent()), all))
 		return nil
 	}
 	task.Fail(err)
-	r.record.Warn("probe "+results.ProbeWire, fmt.Sprintf("could not be taken: %v", err))
+	r.record.Warn(results.ProbeWarning(results.ProbeWire), fmt.Sprintf("could not be taken: the capture did not start: %v", err))
 	return errors.Join(context.Cause(ctx), r.endCapture(ctx))
 }
 

@@ -233,7 +233,7 @@ func (r *rehearsal) probe(ctx context.Context, name string, take func(context.Co
 		return r.record.Probe(name, data)
 	}
 	task.Fail(err)
-	r.record.Warn("probe "+name, fmt.Sprintf("could not be taken: %v", err))
+	r.record.Warn(results.ProbeWarning(name), fmt.Sprintf("could not be taken: %v", err))
 	return context.Cause(ctx)
 }
 

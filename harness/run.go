@@ -143,7 +143,7 @@ func (r *rehearsal) rehearse(ctx context.Context) error {
 	}
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	namespaces := []string{shopNamespace, "linkerd", "vault", "cert-manager"}
+	namespaces := []string{shopNamespace, stack.NamespaceMesh, stack.NamespaceVault, stack.NamespaceCertManager}
 	if len(r.Scenario.Spec.Traffic.Agents) > 0 {
 		namespaces = append(namespaces, agents.Namespace)
 	}

@@ -41,13 +41,16 @@ type Presented struct {
 type Wire struct {
 	From    int64    `json:"from"`
 	To      int64    `json:"to"`
-	Nodes   []string `json:"nodes"`           // that were captured on
-	Missing []string `json:"missing"`         // nodes without a capture, for some of the time
-	Dropped int64    `json:"dropped"`         // packets and flows that the captures lost, or could not tell
-	Flows   []Flow   `json:"flows"`           // that carried bytes, by pair of services and kind
-	Planted int64    `json:"planted"`         // canary strings in the traffic
-	Found   int64    `json:"found"`           // times that one was read where all should be encrypted
-	Where   []string `json:"where,omitempty"` // examples of those
+	Nodes   []string `json:"nodes"`   // that were captured on
+	Missing []string `json:"missing"` // nodes without a capture, for some of the time
+	// Why says of each missing node what became of its capture; nil where a record
+	// is older.
+	Why     map[string]string `json:"why,omitempty"`
+	Dropped int64             `json:"dropped"`         // packets and flows that the captures lost, or could not tell
+	Flows   []Flow            `json:"flows"`           // that carried bytes, by pair of services and kind
+	Planted int64             `json:"planted"`         // canary strings in the traffic
+	Found   int64             `json:"found"`           // times that one was read where all should be encrypted
+	Where   []string          `json:"where,omitempty"` // examples of those
 	// Captures say what each capture did, and took.
 	Captures []Captured `json:"captures,omitempty"`
 }
@@ -121,7 +124,10 @@ type Attempt struct {
 	Callee string `json:"callee"`
 	// As says with what credentials: own, wrong-account, other-namespace, expired,
 	// foreign, plaintext.
-	As      string `json:"as"`
+	As string `json:"as"`
+	// Client is the identity that the callee's proxy was shown, "" without one, and
+	// in every attempt of a record that is older.
+	Client  string `json:"client,omitempty"`
 	Allowed *bool  `json:"allowed"` // by the declared callers
 	Got     string `json:"got"`     // admitted | refused | unclear
 	Detail  string `json:"detail,omitempty"`

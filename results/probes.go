@@ -40,6 +40,9 @@ func NewProbe(at int64, name, phase string, data any) (Probe, error) {
 	return Probe{At: at, Probe: name, Phase: phase, Data: raw}, nil
 }
 
+// ProbeWarning names the warning that a probe could not be taken, and why.
+func ProbeWarning(name string) string { return "probe " + name }
+
 // Fields that are pointers must be set: a nil one is evidence that is missing.
 
 // Injection is the data of probe injection: which of the shop's pods have a proxy.

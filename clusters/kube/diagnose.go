@@ -59,7 +59,7 @@ func (c *Client) diagnose(ctx context.Context, namespace, name string, w workloa
 	for i := range pods.Items {
 		pod := &pods.Items[i]
 		about[pod.Name] = true
-		if why := podTrouble(pod); why != "" {
+		if why := PodTrouble(pod); why != "" {
 			lines = append(lines, fmt.Sprintf("pod %s: %s", pod.Name, why))
 		}
 	}
@@ -79,8 +79,8 @@ func (c *Client) diagnose(ctx context.Context, namespace, name string, w workloa
 	return append(lines, lastEvents(events.Items, related)...)
 }
 
-// podTrouble says why a pod is not ready, or "" when it is.
-func podTrouble(pod *corev1.Pod) string {
+// PodTrouble says why a pod is not ready, or "" when it is.
+func PodTrouble(pod *corev1.Pod) string {
 	if pod.DeletionTimestamp != nil {
 		return "terminating"
 	}

@@ -40,7 +40,7 @@ func issuerManifest(vaultCA []byte) ([]byte, error) {
 
 func identityManifest() ([]byte, error) {
 	return manifest("identity-issuer.yaml", map[string]any{
-		"Name": identityIssuer, "Namespace": NamespaceMesh, "Issuer": clusterIssuer,
+		"Name": identityIssuer, "Namespace": NamespaceMesh, "TrustDomain": TrustDomain, "Issuer": clusterIssuer,
 		"Duration": issuerDuration, "RenewBefore": issuerRenewBefore,
 	})
 }

@@ -14,8 +14,8 @@ import (
 func meshValues(env *Env, anchor, iptables string) map[string]any {
 	values := map[string]any{
 		"identityTrustAnchorsPEM": anchor,
-		"identityTrustDomain":     "cluster.local",
-		"clusterDomain":           "cluster.local",
+		"identityTrustDomain":     TrustDomain,
+		"clusterDomain":           TrustDomain,
 		"identity":                map[string]any{"issuer": map[string]any{"scheme": "kubernetes.io/tls"}},
 		"controllerReplicas":      1,
 		// Fail closed: a pod that should have a proxy must not start without one (R6).

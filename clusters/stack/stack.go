@@ -33,6 +33,9 @@ const (
 	namespaceSystem      = "kube-system"
 )
 
+// TrustDomain is what the mesh's identities end with, and the cluster's own domain.
+const TrustDomain = "cluster.local"
+
 // Images finds what the bundle holds. *bundle.Bundle is one.
 type Images interface {
 	Image(name string) (bundle.Image, error)

@@ -25,6 +25,7 @@ import (
 	fcache "k8s.io/client-go/tools/cache/testing"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
@@ -50,7 +51,7 @@ func newCluster(t *testing.T) *cluster {
 		cache.NewSharedIndexInformer(c.slices, &discoveryv1.EndpointSlice{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(c.pods, &corev1.Pod{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(c.servers, &kinds.Server{}, 0, cache.Indexers{}),
-		Settings{TrustDomain: "cluster.local", OpaquePorts: opaque}, slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Settings{Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}, OpaquePorts: opaque}, slog.New(slog.NewTextHandler(io.Discard, nil)),
 	)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -330,7 +331,7 @@ func BenchmarkLookupOfAServiceWith50Endpoints(b *testing.B) {
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &discoveryv1.EndpointSlice{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &corev1.Pod{}, 0, cache.Indexers{}),
 		cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), &kinds.Server{}, 0, cache.Indexers{}),
-		Settings{TrustDomain: "cluster.local"}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		Settings{Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	require.NoError(b, err)
 	require.NoError(b, x.services.GetStore().Add(service("web", "10.96.0.1", nil)))
 	var endpoints []string

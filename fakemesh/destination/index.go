@@ -13,13 +13,14 @@ import (
 
 	"meshsim.dev/meshsim/fakemesh/hub"
 	"meshsim.dev/meshsim/fakemesh/kubeapi"
+	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 	"meshsim.dev/meshsim/fakemesh/ports"
 )
 
 // Settings are the mesh-wide ones.
 type Settings struct {
-	TrustDomain string
+	Mesh        meshid.Mesh
 	OpaquePorts ports.Set // where neither Service nor pod says otherwise
 }
 

@@ -145,7 +145,7 @@ func (x *Index) endpoint(pod *corev1.Pod, ip string, port uint16, keys hub.Keys)
 	e.OwnerKind, e.OwnerName = kubeapi.OwnerLabel(pod)
 	if meshed(pod) && !skipped(pod, port) {
 		id := meshid.ID{ServiceAccount: pod.Spec.ServiceAccountName, Namespace: pod.Namespace}
-		e.Identity = id.Name(x.settings.TrustDomain)
+		e.Identity = id.Name(x.settings.Mesh)
 	}
 	return e
 }

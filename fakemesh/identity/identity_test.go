@@ -99,7 +99,7 @@ func start(t *testing.T, s meshtest.Spec) *setup {
 	x := &setup{root: meshtest.Root(t, "root"), dir: t.TempDir(), diary: &diary{}, now: time.Now().Truncate(time.Second)}
 	writeIssuer(t, x.dir, x.root.Issue(t, "identity.linkerd.cluster.local", s))
 	service, err := NewService(Options{
-		IssuerDir: x.dir, Roots: x.root.Pool(), TrustDomain: domain,
+		IssuerDir: x.dir, Roots: x.root.Pool(), Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: domain},
 		Validity: Validity{Lifetime: 24 * time.Hour, ClockSkew: 20 * time.Second},
 		Reviewer: tokens{"of-web": "system:serviceaccount:prod-app:web", "of-db": "system:serviceaccount:prod-app:db", "of-admin": "admin", "down": "down"},
 		Recorder: x.diary, Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Now: func() time.Time { return x.now },
@@ -171,22 +171,23 @@ func TestOnlyThePodsOwnNameIsCertified(t *testing.T) {
 		csr             []byte
 		want            codes.Code
 	}{
-		"another's token":            {web, "of-db", request(t, p256, nil), codes.PermissionDenied},
-		"a user's token":             {web, "of-admin", request(t, p256, nil), codes.PermissionDenied},
-		"an unknown token":           {web, "forged", request(t, p256, nil), codes.Unauthenticated},
-		"no token":                   {web, "", request(t, p256, nil), codes.Unauthenticated},
-		"the API server is away":     {web, "down", request(t, p256, nil), codes.Unavailable},
-		"another trust domain":       {"web.prod-app.serviceaccount.identity.linkerd.evil", "of-web", request(t, p256, nil), codes.InvalidArgument},
-		"a request for another name": {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = []string{db} }), codes.InvalidArgument},
-		"one name too many":          {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = []string{web, db} }), codes.InvalidArgument},
-		"no name":                    {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = nil }), codes.InvalidArgument},
-		"an IP address besides":      {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{{10, 0, 0, 1}} }), codes.InvalidArgument},
-		"an e-mail address besides":  {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }), codes.InvalidArgument},
-		"another common name":        {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.Subject = pkix.Name{CommonName: db} }), codes.InvalidArgument},
-		"a key on P-384":             {web, "of-web", request(t, p384, nil), codes.InvalidArgument},
-		"an RSA key":                 {web, "of-web", request(t, rsaKey, nil), codes.InvalidArgument},
-		"no request":                 {web, "of-web", nil, codes.InvalidArgument},
-		"an endless request":         {web, "of-web", make([]byte, maxRequest+1), codes.InvalidArgument},
+		"another's token":             {web, "of-db", request(t, p256, nil), codes.PermissionDenied},
+		"a user's token":              {web, "of-admin", request(t, p256, nil), codes.PermissionDenied},
+		"an unknown token":            {web, "forged", request(t, p256, nil), codes.Unauthenticated},
+		"no token":                    {web, "", request(t, p256, nil), codes.Unauthenticated},
+		"the API server is away":      {web, "down", request(t, p256, nil), codes.Unavailable},
+		"a mesh in another namespace": {"web.prod-app.serviceaccount.identity.mesh.cluster.local", "of-web", request(t, p256, nil), codes.InvalidArgument},
+		"another trust domain":        {"web.prod-app.serviceaccount.identity.linkerd.evil", "of-web", request(t, p256, nil), codes.InvalidArgument},
+		"a request for another name":  {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = []string{db} }), codes.InvalidArgument},
+		"one name too many":           {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = []string{web, db} }), codes.InvalidArgument},
+		"no name":                     {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.DNSNames = nil }), codes.InvalidArgument},
+		"an IP address besides":       {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{{10, 0, 0, 1}} }), codes.InvalidArgument},
+		"an e-mail address besides":   {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@b"} }), codes.InvalidArgument},
+		"another common name":         {web, "of-web", request(t, p256, func(r *x509.CertificateRequest) { r.Subject = pkix.Name{CommonName: db} }), codes.InvalidArgument},
+		"a key on P-384":              {web, "of-web", request(t, p384, nil), codes.InvalidArgument},
+		"an RSA key":                  {web, "of-web", request(t, rsaKey, nil), codes.InvalidArgument},
+		"no request":                  {web, "of-web", nil, codes.InvalidArgument},
+		"an endless request":          {web, "of-web", make([]byte, maxRequest+1), codes.InvalidArgument},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := x.s.Certify(context.Background(), &meshapi.CertifyRequest{Identity: tc.identity, Token: []byte(tc.token), CertificateSigningRequest: tc.csr})

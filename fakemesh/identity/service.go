@@ -47,15 +47,15 @@ const (
 
 // Options say how Service works.
 type Options struct {
-	IssuerDir   string
-	Scheme      Scheme // "" is SchemeKubernetes
-	Roots       *x509.CertPool
-	TrustDomain string
-	Validity    Validity
-	Reviewer    Reviewer
-	Recorder    Recorder
-	Log         *slog.Logger
-	Now         func() time.Time
+	IssuerDir string
+	Scheme    Scheme // "" is SchemeKubernetes
+	Roots     *x509.CertPool
+	Mesh      meshid.Mesh
+	Validity  Validity
+	Reviewer  Reviewer
+	Recorder  Recorder
+	Log       *slog.Logger
+	Now       func() time.Time
 }
 
 // Service signs certificates with the newest good issuer.
@@ -114,7 +114,7 @@ func (s *Service) current() *Issuer {
 // Certify implements the Identity service.
 func (s *Service) Certify(ctx context.Context, req *meshapi.CertifyRequest) (*meshapi.CertifyResponse, error) {
 	name := req.GetIdentity()
-	id, err := meshid.Parse(name, s.o.TrustDomain)
+	id, err := meshid.Parse(name, s.o.Mesh)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -156,7 +156,7 @@ func (s *Service) authenticate(ctx context.Context, token []byte, id meshid.ID) 
 	}
 	if owner != id {
 		return status.Errorf(codes.PermissionDenied, "the token belongs to %s, the request is for %s",
-			owner.Name(s.o.TrustDomain), id.Name(s.o.TrustDomain))
+			owner.Name(s.o.Mesh), id.Name(s.o.Mesh))
 	}
 	return nil
 }

@@ -141,8 +141,9 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 	host := func(service string) string {
 		return service + "." + in.mesh + ".svc." + domain
 	}
+	mesh := meshid.Mesh{Namespace: in.mesh, TrustDomain: trust}
 	identity := func(account string) string {
-		return meshid.ID{ServiceAccount: account, Namespace: in.mesh}.Name(trust)
+		return meshid.ID{ServiceAccount: account, Namespace: in.mesh}.Name(mesh)
 	}
 	env := []corev1.EnvVar{
 		field(contract.EnvPodName, "metadata.name"),
@@ -159,7 +160,7 @@ func proxyEnv(in input, s podSettings) []corev1.EnvVar {
 		{Name: contract.EnvPolicyName, Value: identity("linkerd-destination")},
 		{Name: contract.EnvTrustAnchors, Value: in.anchors},
 		{Name: contract.EnvTrustDomain, Value: trust},
-		{Name: contract.EnvLocalName, Value: "$(" + contract.EnvPodSA + ").$(" + contract.EnvPodNamespace + ").serviceaccount.identity.linkerd." + trust},
+		{Name: contract.EnvLocalName, Value: meshid.ID{ServiceAccount: "$(" + contract.EnvPodSA + ")", Namespace: "$(" + contract.EnvPodNamespace + ")"}.Name(mesh)},
 		{Name: contract.EnvTokenFile, Value: contract.TokenFile},
 		{Name: contract.EnvDefaultPolicy, Value: s.policy},
 		{Name: contract.EnvClusterNetworks, Value: in.config.ClusterNetworks},

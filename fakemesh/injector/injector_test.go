@@ -126,8 +126,9 @@ func TestTheProxyLooksForItsControlPlaneWhereTheChartWasInstalled(t *testing.T) 
 	for name, account := range map[string]string{
 		contract.EnvIdentityName: "linkerd-identity", contract.EnvDestinationName: "linkerd-destination", contract.EnvPolicyName: "linkerd-destination",
 	} {
-		require.Equal(t, account+".mesh.serviceaccount.identity.linkerd.cluster.local", env[name])
+		require.Equal(t, account+".mesh.serviceaccount.identity.mesh.cluster.local", env[name])
 	}
+	require.Equal(t, "$("+contract.EnvPodSA+").$("+contract.EnvPodNamespace+").serviceaccount.identity.mesh.cluster.local", env[contract.EnvLocalName])
 }
 
 func TestPodsAreInjectedAsTheGoldenFilesShow(t *testing.T) {

@@ -1,5 +1,5 @@
 // Package meshid makes and reads the names that workloads have in the mesh:
-// <service account>.<namespace>.serviceaccount.identity.linkerd.<trust domain>.
+// <service account>.<namespace>.serviceaccount.identity.<mesh's namespace>.<trust domain>.
 package meshid
 
 import (
@@ -7,11 +7,18 @@ import (
 	"strings"
 )
 
-const (
-	infix = "serviceaccount.identity.linkerd"
-	// ControlPlaneNamespace is where the mesh itself runs.
-	ControlPlaneNamespace = "linkerd"
-)
+// ControlPlaneNamespace is where the mesh itself runs when nothing else is said.
+const ControlPlaneNamespace = "linkerd"
+
+// Mesh is what all names of one mesh have in common.
+type Mesh struct {
+	Namespace   string // of the control plane
+	TrustDomain string
+}
+
+func (m Mesh) suffix() string {
+	return ".serviceaccount.identity." + m.Namespace + "." + m.TrustDomain
+}
 
 // ID is a workload's service account.
 type ID struct {
@@ -19,16 +26,16 @@ type ID struct {
 	Namespace      string
 }
 
-// Name is the identity of id under a trust domain, as it stands in certificates.
-func (id ID) Name(trustDomain string) string {
-	return id.ServiceAccount + "." + id.Namespace + "." + infix + "." + trustDomain
+// Name is the identity of id in a mesh, as it stands in certificates.
+func (id ID) Name(m Mesh) string {
+	return id.ServiceAccount + "." + id.Namespace + m.suffix()
 }
 
-// Parse takes a name of the trust domain apart.
-func Parse(name, trustDomain string) (ID, error) {
-	rest, ok := strings.CutSuffix(name, "."+infix+"."+trustDomain)
+// Parse takes a name of the mesh apart.
+func Parse(name string, m Mesh) (ID, error) {
+	rest, ok := strings.CutSuffix(name, m.suffix())
 	if !ok {
-		return ID{}, fmt.Errorf("identity %q is not of trust domain %q", name, trustDomain)
+		return ID{}, fmt.Errorf("identity %q is not of trust domain %q and the mesh in namespace %q", name, m.TrustDomain, m.Namespace)
 	}
 	sa, ns, ok := cutLast(rest)
 	if !ok || sa == "" || ns == "" {

@@ -54,7 +54,7 @@ func (c *controller) start(t *testing.T, w *world, addr string) (stop func(), at
 	return server.Stop, l.Addr().String()
 }
 
-var controllerName = meshid.ID{ServiceAccount: "linkerd-destination", Namespace: "linkerd"}.Name("cluster.local")
+var controllerName = meshid.ID{ServiceAccount: "linkerd-destination", Namespace: "linkerd"}.Name(ofMesh)
 
 // uncounted counts calls where nobody looks.
 func uncounted() *controlStats { return &controlStats{metrics.New(metrics.Info{}), metrics.Control{}} }

@@ -78,7 +78,7 @@ func startControlPlaneWith(t *testing.T, validity identity.Validity) *controlPla
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
 	service, err := identity.NewService(identity.Options{
-		IssuerDir: dir, Roots: c.root.Pool(), TrustDomain: "cluster.local", Validity: validity,
+		IssuerDir: dir, Roots: c.root.Pool(), Mesh: ofMesh, Validity: validity,
 		Reviewer: c, Recorder: c, Log: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)

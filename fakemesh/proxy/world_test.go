@@ -126,8 +126,10 @@ func (w *world) watch(ctx context.Context, addr netip.AddrPort, update func(*mes
 	}
 }
 
+var ofMesh = meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}
+
 func identityOf(name string) string {
-	return meshid.ID{ServiceAccount: name, Namespace: "prod-app"}.Name("cluster.local")
+	return meshid.ID{ServiceAccount: name, Namespace: "prod-app"}.Name(ofMesh)
 }
 
 // pod is a server, with a proxy when it is meshed.

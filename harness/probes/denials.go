@@ -12,36 +12,41 @@ import (
 	"meshsim.dev/meshsim/clusters/stack"
 )
 
+// Denial is a callee, and who was denied there: the client's identity, "" where
+// it showed none.
+type Denial struct{ Callee, Client string }
+
 // Denials reads how often the proxies of each of the shop's services have
-// refused calls between services by policy, from Prometheus.
-func Denials(ctx context.Context, prom Prometheus) (map[string]float64, error) {
-	query := fmt.Sprintf(`sum by (deployment) ({__name__=~"inbound_http_authz_deny_total|inbound_tcp_authz_deny_total",namespace=%q,target_port=%q})`, shopNamespace, internalPort)
+// refused calls between services by policy, and whose, from Prometheus. The
+// counters are those of the inbound side.
+func Denials(ctx context.Context, prom Prometheus) (map[Denial]float64, error) {
+	query := fmt.Sprintf(`sum by (deployment, client_id) ({__name__=~"inbound_http_authz_deny_total|inbound_tcp_authz_deny_total",namespace=%q,target_port=%q})`, shopNamespace, internalPort)
 	samples, err := instant(ctx, prom, query)
 	if err != nil {
 		return nil, fmt.Errorf("count denials: %w", err)
 	}
-	counts := map[string]float64{}
+	counts := map[Denial]float64{}
 	for _, s := range samples {
-		counts[s.labels["deployment"]] = s.value
+		counts[Denial{s.labels["deployment"], s.labels["client_id"]}] = s.value
 	}
 	return counts, nil
 }
 
-// DenialsSince returns by how much each service's count has grown. It waits until
-// each has grown by as much as is wanted, but no longer than patience: Prometheus
-// lags behind the proxies.
-func DenialsSince(ctx context.Context, prom Prometheus, before map[string]float64, wanted map[string]int, patience, every time.Duration) (map[string]int, error) {
+// DenialsSince returns by how much each count has grown. It waits until each has
+// grown by as much as is wanted, but no longer than patience: Prometheus lags
+// behind the proxies.
+func DenialsSince(ctx context.Context, prom Prometheus, before map[Denial]float64, wanted map[Denial]int, patience, every time.Duration) (map[Denial]int, error) {
 	for begun := time.Now(); ; {
 		now, err := Denials(ctx, prom)
 		if err != nil {
 			return nil, err
 		}
-		grown, enough := map[string]int{}, true
-		for name, n := range now {
-			grown[name] = int(math.Round(n - before[name]))
+		grown, enough := map[Denial]int{}, true
+		for of, n := range now {
+			grown[of] = int(math.Round(n - before[of]))
 		}
-		for name, n := range wanted {
-			enough = enough && grown[name] >= n
+		for of, n := range wanted {
+			enough = enough && grown[of] >= n
 		}
 		if enough || time.Since(begun) > patience {
 			return grown, nil
@@ -52,44 +57,45 @@ func DenialsSince(ctx context.Context, prom Prometheus, before map[string]float6
 	}
 }
 
-// AlertWatch looks when the alert on unauthorised calls fires, by callee.
+// AlertWatch looks when the alert on unauthorised calls fires, by callee. Its
+// times are Prometheus' own: that is on a node, as those are who try.
 type AlertWatch struct {
 	prom Prometheus
-	now  func() time.Time
 
 	mu    sync.Mutex
 	fired map[string]time.Time // zero for one that was there before
 }
 
 // NewAlertWatch makes one that has seen nothing yet.
-func NewAlertWatch(prom Prometheus, now func() time.Time) *AlertWatch {
-	return &AlertWatch{prom: prom, now: now, fired: map[string]time.Time{}}
+func NewAlertWatch(prom Prometheus) *AlertWatch {
+	return &AlertWatch{prom: prom, fired: map[string]time.Time{}}
 }
 
-func (w *AlertWatch) firing(ctx context.Context) ([]string, error) {
+// firing is each callee whose alert fires, and when it was seen to.
+func (w *AlertWatch) firing(ctx context.Context) (map[string]time.Time, error) {
 	samples, err := instant(ctx, w.prom, fmt.Sprintf(`ALERTS{alertname=%q,alertstate="firing",namespace=%q}`, stack.AlertUnauthorised, shopNamespace))
 	if err != nil {
 		return nil, fmt.Errorf("look for alerts: %w", err)
 	}
-	var names []string
+	seen := map[string]time.Time{}
 	for _, s := range samples {
-		names = append(names, s.labels["deployment"])
+		seen[s.labels["deployment"]] = s.at
 	}
-	return names, nil
+	return seen, nil
 }
 
 // AwaitQuiet waits until no alert of what came before is left. Those that stay
 // longer than patience say nothing any more.
 func (w *AlertWatch) AwaitQuiet(ctx context.Context, patience, every time.Duration) error {
-	for begun := w.now(); ; {
-		names, err := w.firing(ctx)
+	for begun := time.Now(); ; {
+		seen, err := w.firing(ctx)
 		if err != nil {
 			return err
 		}
-		if len(names) == 0 || w.now().Sub(begun) > patience {
+		if len(seen) == 0 || time.Since(begun) > patience {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			for _, name := range names {
+			for name := range seen {
 				w.fired[name] = time.Time{}
 			}
 			return nil
@@ -103,8 +109,8 @@ func (w *AlertWatch) AwaitQuiet(ctx context.Context, patience, every time.Durati
 // Watch notes when alerts fire, until ctx ends. A look that fails is made again.
 func (w *AlertWatch) Watch(ctx context.Context, every time.Duration) {
 	for {
-		if names, err := w.firing(ctx); err == nil {
-			w.note(names)
+		if seen, err := w.firing(ctx); err == nil {
+			w.note(seen)
 		}
 		if kube.Sleep(ctx, every) != nil {
 			return
@@ -112,12 +118,12 @@ func (w *AlertWatch) Watch(ctx context.Context, every time.Duration) {
 	}
 }
 
-func (w *AlertWatch) note(names []string) {
+func (w *AlertWatch) note(seen map[string]time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, name := range names {
+	for name, at := range seen {
 		if _, ok := w.fired[name]; !ok {
-			w.fired[name] = w.now()
+			w.fired[name] = at
 		}
 	}
 }
@@ -125,13 +131,13 @@ func (w *AlertWatch) note(names []string) {
 // Await waits until Watch has seen an alert on each of the callees, but no
 // longer than patience.
 func (w *AlertWatch) Await(ctx context.Context, callees []string, patience, every time.Duration) error {
-	for begun := w.now(); ; {
+	for begun := time.Now(); ; {
 		fired, all := w.Fired(), true
 		for _, name := range callees {
 			_, ok := fired[name]
 			all = all && ok
 		}
-		if all || w.now().Sub(begun) > patience {
+		if all || time.Since(begun) > patience {
 			return nil
 		}
 		if err := kube.Sleep(ctx, every); err != nil {

@@ -39,7 +39,6 @@ type serial struct {
 
 const (
 	inboundPort = 4143
-	trustDomain = "cluster.local"
 	// shakesAtOnce is gentle: the shop serves customers meanwhile.
 	shakesAtOnce  = 2
 	shakePatience = 10 * time.Second
@@ -108,7 +107,7 @@ func trustAnchors(ctx context.Context, client kubernetes.Interface) ([]*x509.Cer
 
 // IdentityName is what a proxy is called that runs under a service account.
 func IdentityName(serviceAccount, namespace string) string {
-	return fmt.Sprintf("%s.%s.serviceaccount.identity.%s.%s", serviceAccount, namespace, meshNamespace, trustDomain)
+	return fmt.Sprintf("%s.%s.serviceaccount.identity.%s.%s", serviceAccount, namespace, meshNamespace, stack.TrustDomain)
 }
 
 // presentedBy is what one pod's proxy presents.

@@ -15,11 +15,12 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/results"
 )
 
 const (
-	meshNamespace   = "linkerd"
+	meshNamespace   = stack.NamespaceMesh
 	issuerName      = "linkerd-identity-issuer" // the Certificate and its Secret
 	trustRootsName  = "linkerd-identity-trust-roots"
 	trustRootsKey   = "ca-bundle.crt"

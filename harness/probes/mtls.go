@@ -61,6 +61,7 @@ func MTLS(ctx context.Context, prom Prometheus, phase string, window time.Durati
 type sample struct {
 	labels map[string]string
 	value  float64
+	at     time.Time // that it was asked for, by Prometheus' clock
 }
 
 // instant runs one instant query. NaN and malformed values are errors: a
@@ -104,7 +105,11 @@ func parseVector(raw []byte) ([]sample, error) {
 		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
 			return nil, fmt.Errorf("sample %v has no finite value: %q", r.Metric, text)
 		}
-		samples = append(samples, sample{labels: r.Metric, value: v})
+		var at float64
+		if err := json.Unmarshal(r.Value[0], &at); err != nil {
+			return nil, fmt.Errorf("read a sample's time: %w", err)
+		}
+		samples = append(samples, sample{labels: r.Metric, value: v, at: time.UnixMilli(int64(at * 1000)).UTC()})
 	}
 	return samples, nil
 }

@@ -148,6 +148,9 @@ func (b *WireBook) Add(came int64, s wire.Snapshot) {
 	if clock == nil {
 		clock = &nodeClock{offset: came - s.At.UnixNano(), last: s.At.Add(-lasted)}
 		b.clocks[s.Node] = clock
+		if begun := came - int64(lasted); len(b.slices) > 0 && begun > b.slices[0].from+int64(clockMargin) {
+			b.miss(s.Node, b.slices[0].from, begun) // it came late
+		}
 	}
 	clock.offset = min(clock.offset, came-s.At.UnixNano())
 	ended := s.At.UnixNano() + clock.offset

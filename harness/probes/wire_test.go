@@ -195,6 +195,25 @@ func TestANodeThatIsNotFollowedIsMissing(t *testing.T) {
 	}
 }
 
+func TestANodeThatBeginsLateIsMissingUntilThen(t *testing.T) {
+	b := NewWireBook(party, []string{"n1", "n2"})
+	b.Begin(0, 0)
+	for end := 2.0; end <= 12; end += 2 {
+		b.Add(int64(seconds(end)), told("n1", end))
+		if end == 6 {
+			b.Cut(int64(seconds(6)), 0)
+		}
+		if end >= 10 {
+			b.Add(int64(seconds(end)), told("n2", end))
+		}
+	}
+	b.Cut(int64(seconds(12)), 0)
+	feed(b, 12, 16, quiet)
+	b.Cut(int64(seconds(15)), 0)
+	all := b.Told(int64(seconds(30)), seconds(5))
+	require.Equal(t, [][]string{{"n2"}, {"n2"}, {}}, [][]string{all[0].Missing, all[1].Missing, all[2].Missing})
+}
+
 func TestALogThatCameLateIsNoGap(t *testing.T) {
 	b := NewWireBook(party, []string{"n1"})
 	b.Begin(0, 0)

@@ -53,6 +53,17 @@ type caller struct {
 	other   bool // in a namespace that is not the shop's
 }
 
+// identity is what its proxy shows to the callee's, "" where it has none.
+func (c caller) identity() string {
+	switch {
+	case !c.meshed:
+		return ""
+	case c.other:
+		return probes.IdentityName(c.account, probeNamespace)
+	}
+	return probes.IdentityName(c.account, shopNamespace)
+}
+
 // callers are every service, and those that nobody has declared. impostor is a
 // service's account where it may not be.
 func callers(services []string, impostor string) []caller {
@@ -105,7 +116,7 @@ func (s *probeAuthorisation) probe(ctx context.Context, tell func(string, ...any
 	if err := s.env.Kube.RemoveNamespace(ctx, probeNamespace); err != nil {
 		return results.Authorisation{}, fmt.Errorf("clear what an earlier probe left: %w", err)
 	}
-	alerts := probes.NewAlertWatch(s.env.Kube, time.Now)
+	alerts := probes.NewAlertWatch(s.env.Kube)
 	if err := alerts.AwaitQuiet(ctx, quietPatience, lookEvery); err != nil {
 		return results.Authorisation{}, err
 	}
@@ -267,7 +278,7 @@ func attempts(c caller, got []knock.Result) []results.Attempt {
 			as = results.AsExpired
 		}
 		allowed := as == results.AsOwn && shopchart.Allowed(c.account, r.Target)
-		a := results.Attempt{Caller: c.name, Callee: r.Target, As: as, Allowed: &allowed, Got: outcomeOf(r.Got), Detail: r.Why, At: r.At, To: r.Addr}
+		a := results.Attempt{Caller: c.name, Callee: r.Target, As: as, Client: c.identity(), Allowed: &allowed, Got: outcomeOf(r.Got), Detail: r.Why, At: r.At, To: r.Addr}
 		a.Unasked = a.Got == results.GotOut && r.Way != knock.Plain && !strings.Contains(r.Why, codes.PermissionDenied.String())
 		all = append(all, a)
 	}
@@ -277,12 +288,17 @@ func attempts(c caller, got []knock.Result) []results.Attempt {
 // denied tells whether the callee's proxy is to have counted the refusal.
 func denied(a results.Attempt) bool { return a.Got == results.GotOut && !a.Unasked }
 
-// refusals counts those by callee.
-func refusals(all []results.Attempt) map[string]int {
-	n := map[string]int{}
+// denialOf is where a refusal is counted.
+func denialOf(a results.Attempt) probes.Denial {
+	return probes.Denial{Callee: a.Callee, Client: a.Client}
+}
+
+// refusals counts those by callee and caller.
+func refusals(all []results.Attempt) map[probes.Denial]int {
+	n := map[probes.Denial]int{}
 	for _, a := range all {
 		if denied(a) {
-			n[a.Callee]++
+			n[denialOf(a)]++
 		}
 	}
 	return n
@@ -290,18 +306,18 @@ func refusals(all []results.Attempt) map[string]int {
 
 func refusedCallees(all []results.Attempt) []string {
 	var names []string
-	for callee := range refusals(all) {
-		names = append(names, callee)
+	for of := range refusals(all) {
+		names = append(names, of.Callee)
 	}
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
 }
 
-// join adds to each refusal whether its callee's counter grew by as much as
-// there were, and when the alert on that callee fired. A callee whose alert was
-// there before says nothing; nor does one that seems to come before the first
-// attempt, as the node's clock and the harness's differ by more than it took.
-func join(all []results.Attempt, counted map[string]int, fired map[string]time.Time) {
+// join adds to each refusal whether its callee's counter of that caller grew by
+// as much as there were, and when the alert on that callee fired. A callee whose
+// alert was there before says nothing; nor does one that seems to come before the
+// first attempt, as the clocks of two nodes differ by more than it took.
+func join(all []results.Attempt, counted map[probes.Denial]int, fired map[string]time.Time) {
 	wanted := refusals(all)
 	first := map[string]time.Time{}
 	for _, a := range all {
@@ -314,7 +330,7 @@ func join(all []results.Attempt, counted map[string]int, fired map[string]time.T
 		if !denied(*a) {
 			continue
 		}
-		enough := counted[a.Callee] >= wanted[a.Callee]
+		enough := counted[denialOf(*a)] >= wanted[denialOf(*a)]
 		a.Counted = &enough
 		never := int64(-1)
 		a.AlertedAfterMs = &never

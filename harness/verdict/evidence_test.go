@@ -61,64 +61,70 @@ func TestBudgetsOnWhatWasMeasured(t *testing.T) {
 		verdict  results.Judgement
 		measured string
 	}{
-		"certificates that chain":      {"proxy certificates chained = 100%", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
-		"one that does not":            {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains, p.Why = ptr(false), "unknown authority" }), results.Fail, "1 of 2 proxies; b: it does not chain to the trust anchor: unknown authority"},
-		"half may do without":          {"proxy certificates chained >= 50%", "identity", presented(func(p *results.Presented) { p.Chains = ptr(false) }), results.Pass, "1 of 2 proxies"},
-		"one that was not looked at":   {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains = nil }), results.Inconclusive, "1 of 2 proxies; of 1 that is not known"},
-		"a proxy that presented none":  {"proxy certificates chained = 100%", "identity", results.Identity{Proxies: 3, Presented: presented(nil).Presented, Silent: []string{"c"}}, results.Inconclusive, "2 of 3 proxies; of 1 that is not known"},
-		"no proxies":                   {"proxy certificates chained = 100%", "identity", results.Identity{}, results.Inconclusive, "no proxy was seen"},
-		"another's identity":           {"proxy certificates identified = 100%", "identity", presented(func(p *results.Presented) { p.Identity = "y.id" }), results.Fail, `1 of 2 proxies; b: it says "y.id", its pod is "x.id"`},
-		"renewed":                      {"proxy certificates renewed = 100%", "identity", presented(func(p *results.Presented) { p.Renewed = ptr(false) }), results.Fail, "1 of 2 proxies; b: it was not seen to be renewed"},
-		"another key":                  {"proxy certificates keyed ecdsa-p256 = 100%", "identity", presented(func(p *results.Presented) { p.Key = "rsa-2048" }), results.Fail, "1 of 2 proxies; b: its key is rsa-2048"},
-		"lives long":                   {"proxy certificates last at most 24h", "identity", presented(func(p *results.Presented) { p.Until = start.Add(2 * day) }), results.Fail, "1 of 2 proxies; b: it lasts 2d"},
-		"lives short":                  {"proxy certificates last at most 24h", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
-		"none ended":                   {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4}, results.Pass, "0 of 4 have ended"},
-		"one ended":                    {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Expired: []string{"a"}}, results.Fail, "1 of 4 have ended: a"},
-		"one says nothing of its end":  {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Silent: []string{"a"}}, results.Inconclusive, "0 of 4 have ended; 1 proxy gave no figure"},
-		"nobody got in":                {"unauthorised calls admitted = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may not got in"},
-		"somebody got in":              {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotIn }), results.Fail, "1 of 1 that may not got in"},
-		"an attempt without an answer": {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotNoWord }), results.Inconclusive, "0 of 1 that may not got in; 1 has no clear answer"},
-		"who may is let in":            {"authorised calls refused = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may were refused"},
-		"who may is refused":           {"authorised calls refused = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotOut }), results.Fail, "1 of 1 that may were refused"},
-		"denials are counted":          {"denials counted = 100%", "authorisation", attempts(untouched), results.Pass, "1 of 1 show in the deny counters, by callee"},
-		"one is not":                   {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Counted = ptr(false) }), results.Fail, "0 of 1 show in the deny counters, by callee"},
-		"alerts in time":               {"denials alerted within 5m", "authorisation", attempts(untouched), results.Pass, "1 of 1 raised an alert in time, the slowest after 90.0 s"},
-		"alerts too late":              {"denials alerted within 1m", "authorisation", attempts(untouched), results.Fail, "0 of 1 raised an alert in time, the slowest after 90.0 s"},
-		"nobody looked for alerts":     {"denials alerted within 1m", "authorisation", attempts(func(a *results.Attempt) { a.AlertedAfterMs = nil }), results.Inconclusive, "0 of 1 raised an alert in time, the slowest after 0.0 s; 1 has no clear answer"},
-		"nothing attempted":            {"denials alerted within 1m", "authorisation", results.Authorisation{}, results.Inconclusive, "nothing of this was attempted"},
-		"no plaintext but the exempt":  {"plaintext flows = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 40 flows in plaintext"},
-		"plaintext":                    {"plaintext flows = 0", "wire", wire(plaintext), results.Fail, "2 of 42 flows in plaintext"},
-		"plaintext elsewhere":          {"plaintext flows = 0 of service b", "wire", wire(plaintext), results.Pass, "0 of 40 flows in plaintext"},
-		"packets were lost":            {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Dropped = 1 }), results.Inconclusive, "0 of 40 flows in plaintext; 1 packet was lost"},
-		"a node without a capture":     {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2"},
-		"a flow that tells nothing":    {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Flows[0].Kind = "unknown" }), results.Inconclusive, "0 of 40 flows in plaintext; 40 flows did not tell what they were"},
-		"a share of flows":             {"encrypted flows >= 90%", "wire", wire(plaintext), results.Pass, "40 of 42 flows encrypted"},
-		"too small a share":            {"encrypted flows >= 99%", "wire", wire(plaintext), results.Fail, "40 of 42 flows encrypted"},
-		"no flow at all":               {"encrypted flows >= 99%", "wire", results.Wire{To: 1}, results.Inconclusive, "0 of 0 flows encrypted; there was nothing to be seen"},
-		"no canary read":               {"canaries in plaintext = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 100 planted strings were read"},
-		"a canary read":                {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Found = 1 }), results.Fail, "1 of 100 planted strings were read"},
-		"no canary planted":            {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Planted = 0 }), results.Inconclusive, "0 of 0 planted strings were read; there was nothing to be seen"},
-		"vault sealed for a while":     {"vault sealed < 6s", "vault-seal", seal, results.Pass, "5.0 s sealed or silent of 59.0 s"},
-		"vault sealed for too long":    {"vault sealed < 5s", "vault-seal", seal, results.Fail, "5.0 s sealed or silent of 59.0 s"},
-		"vault never answered":         {"vault sealed < 5s", "vault-seal", results.VaultSeal{}, results.Inconclusive, "Vault was not asked for its seal"},
-		"secrets are replaced":         {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day, Every: 30 * day}}}, results.Pass, "the oldest of 1 secret is 1d old"},
-		"a secret that nothing renews": {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}}}, results.Fail, "the oldest of 1 secret is 1d old; a is replaced by nothing"},
-		"a secret that is too old":     {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
-		"secrets that are young":       {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}, {Path: "b", Age: 2 * day}}}, results.Pass, "the oldest of 2 secrets is 2d old"},
-		"a secret that is old":         {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
-		"a certificate below its root": {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}, {Path: "issuer", Age: 3 * day}}}, results.Pass, "the oldest of 1 certificate is 3d old"},
-		"a root alone":                 {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}}}, results.Inconclusive, "no certificate was looked at"},
-		"a proxy's memory":             {"proxy memory < 50MiB", "proxy-resources", proxies, results.Pass, "at most 30.0 MiB, by b, of 2 proxies"},
-		"too much of it":               {"proxy memory < 25MiB", "proxy-resources", proxies, results.Fail, "at most 30.0 MiB, by b, of 2 proxies"},
-		"of one service":               {"proxy memory < 25MiB of service product-catalog in soak", "proxy-resources", proxies, results.Pass, "at most 20.0 MiB, by a, of 1 proxy"},
-		"a proxy without a figure":     {"proxy memory < 50MiB", "proxy-resources", silent, results.Inconclusive, "at most 30.0 MiB, by b, of 2 proxies; 1 has no figure"},
-		"a proxy's CPU":                {"proxy cpu <= 100m", "proxy-resources", proxies, results.Fail, "at most 200 m, by b, of 2 proxies"},
-		"an answer that holds":         {"promql 'sum(x)' < 5", "promql", answer("1", "4.5"), results.Pass, "4.5 of 2 samples"},
-		"an answer that does not":      {"promql 'sum(x)' < 5", "promql", answer("1", "5"), results.Fail, "5 of 2 samples"},
-		"an answer that is no number":  {"promql 'sum(x)' < 5", "promql", answer("1", "NaN"), results.Inconclusive, "1 of 2 samples; some are no numbers"},
-		"an answer that is infinite":   {"promql 'sum(x)' < 5", "promql", answer("+Inf"), results.Fail, "+Inf of 1 sample"},
-		"an answer without samples":    {"promql 'sum(x)' < 5", "promql", answer(), results.Inconclusive, "Prometheus had no sample"},
-		"another query's answer":       {"promql 'sum(y)' < 5", "promql", answer("1"), results.Inconclusive, "the query has no answer in the record"},
+		"certificates that chain":            {"proxy certificates chained = 100%", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
+		"one that does not":                  {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains, p.Why = ptr(false), "unknown authority" }), results.Fail, "1 of 2 proxies; b: it does not chain to the trust anchor: unknown authority"},
+		"half may do without":                {"proxy certificates chained >= 50%", "identity", presented(func(p *results.Presented) { p.Chains = ptr(false) }), results.Pass, "1 of 2 proxies"},
+		"one that was not looked at":         {"proxy certificates chained = 100%", "identity", presented(func(p *results.Presented) { p.Chains = nil }), results.Inconclusive, "1 of 2 proxies; of 1 that is not known"},
+		"a proxy that presented none":        {"proxy certificates chained = 100%", "identity", results.Identity{Proxies: 3, Presented: presented(nil).Presented, Silent: []string{"c"}}, results.Inconclusive, "2 of 3 proxies; of 1 that is not known"},
+		"no proxies":                         {"proxy certificates chained = 100%", "identity", results.Identity{}, results.Inconclusive, "no proxy was seen"},
+		"another's identity":                 {"proxy certificates identified = 100%", "identity", presented(func(p *results.Presented) { p.Identity = "y.id" }), results.Fail, `1 of 2 proxies; b: it says "y.id", its pod is "x.id"`},
+		"renewed":                            {"proxy certificates renewed = 100%", "identity", presented(func(p *results.Presented) { p.Renewed = ptr(false) }), results.Fail, "1 of 2 proxies; b: it was not seen to be renewed"},
+		"another key":                        {"proxy certificates keyed ecdsa-p256 = 100%", "identity", presented(func(p *results.Presented) { p.Key = "rsa-2048" }), results.Fail, "1 of 2 proxies; b: its key is rsa-2048"},
+		"lives long":                         {"proxy certificates last at most 24h", "identity", presented(func(p *results.Presented) { p.Until = start.Add(2 * day) }), results.Fail, "1 of 2 proxies; b: it lasts 2d"},
+		"lives short":                        {"proxy certificates last at most 24h", "identity", presented(nil), results.Pass, "2 of 2 proxies"},
+		"none ended":                         {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4}, results.Pass, "0 of 4 have ended"},
+		"one ended":                          {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Expired: []string{"a"}}, results.Fail, "1 of 4 have ended: a"},
+		"one says nothing of its end":        {"proxy certificates expired = 0", "leaf-certificates", results.Leaves{Proxies: 4, Silent: []string{"a"}}, results.Inconclusive, "0 of 4 have ended; 1 proxy gave no figure"},
+		"nobody got in":                      {"unauthorised calls admitted = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may not got in"},
+		"somebody got in":                    {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotIn }), results.Fail, "1 of 1 that may not got in"},
+		"an attempt without an answer":       {"unauthorised calls admitted = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotNoWord }), results.Inconclusive, "0 of 1 that may not got in; 1 has no clear answer"},
+		"who may is let in":                  {"authorised calls refused = 0", "authorisation", attempts(untouched), results.Pass, "0 of 1 that may were refused"},
+		"who may is refused":                 {"authorised calls refused = 0", "authorisation", attempts(func(a *results.Attempt) { a.Got = results.GotOut }), results.Fail, "1 of 1 that may were refused"},
+		"denials are counted":                {"denials counted = 100%", "authorisation", attempts(untouched), results.Pass, "1 of 1 show in the deny counters, by callee"},
+		"denials are counted of each caller": {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Client = "x.id" }), results.Pass, "1 of 1 show in the deny counters, by callee and caller"},
+		"one is not":                         {"denials counted = 100%", "authorisation", attempts(func(a *results.Attempt) { a.Counted = ptr(false) }), results.Fail, "0 of 1 show in the deny counters, by callee"},
+		"alerts in time":                     {"denials alerted within 5m", "authorisation", attempts(untouched), results.Pass, "1 of 1 raised an alert in time, the slowest after 90.0 s"},
+		"alerts too late":                    {"denials alerted within 1m", "authorisation", attempts(untouched), results.Fail, "0 of 1 raised an alert in time, the slowest after 90.0 s"},
+		"nobody looked for alerts":           {"denials alerted within 1m", "authorisation", attempts(func(a *results.Attempt) { a.AlertedAfterMs = nil }), results.Inconclusive, "0 of 1 raised an alert in time, the slowest after 0.0 s; 1 has no clear answer"},
+		"nothing attempted":                  {"denials alerted within 1m", "authorisation", results.Authorisation{}, results.Inconclusive, "nothing of this was attempted"},
+		"no plaintext but the exempt":        {"plaintext flows = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 40 flows in plaintext"},
+		"plaintext":                          {"plaintext flows = 0", "wire", wire(plaintext), results.Fail, "2 of 42 flows in plaintext"},
+		"plaintext elsewhere":                {"plaintext flows = 0 of service b", "wire", wire(plaintext), results.Pass, "0 of 40 flows in plaintext"},
+		"packets were lost":                  {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Dropped = 1 }), results.Inconclusive, "0 of 40 flows in plaintext; 1 packet was lost"},
+		"a node without a capture":           {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2"},
+		"a capture that died": {"plaintext flows = 0", "wire", wire(func(w *results.Wire) {
+			w.Missing, w.Why = []string{"n2"}, map[string]string{"n2": "its capture was silent for some of the time: it ended with code 137 (OOMKilled)"}
+		}), results.Inconclusive, "0 of 40 flows in plaintext; nothing was captured on n2 (its capture was silent for some of the time: it ended with code 137 (OOMKilled))"},
+		"a flow that tells nothing":             {"plaintext flows = 0", "wire", wire(func(w *results.Wire) { w.Flows[0].Kind = "unknown" }), results.Inconclusive, "0 of 40 flows in plaintext; 40 flows did not tell what they were"},
+		"a share of flows":                      {"encrypted flows >= 90%", "wire", wire(plaintext), results.Pass, "40 of 42 flows encrypted"},
+		"too small a share":                     {"encrypted flows >= 99%", "wire", wire(plaintext), results.Fail, "40 of 42 flows encrypted"},
+		"no flow at all":                        {"encrypted flows >= 99%", "wire", results.Wire{To: 1}, results.Inconclusive, "0 of 0 flows encrypted; there was nothing to be seen"},
+		"no canary read":                        {"canaries in plaintext = 0", "wire", wire(func(*results.Wire) {}), results.Pass, "0 of 100 planted strings were read"},
+		"a canary read":                         {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Found = 1 }), results.Fail, "1 of 100 planted strings were read"},
+		"canaries, and no flow to see them in":  {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Flows = w.Flows[1:] }), results.Inconclusive, "0 of 100 planted strings were read; there was nothing to be seen"},
+		"a node without a capture and canaries": {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Missing = []string{"n2"} }), results.Inconclusive, "0 of 100 planted strings were read; nothing was captured on n2"},
+		"no canary planted":                     {"canaries in plaintext = 0", "wire", wire(func(w *results.Wire) { w.Planted = 0 }), results.Inconclusive, "0 of 0 planted strings were read; there was nothing to be seen"},
+		"vault sealed for a while":              {"vault sealed < 6s", "vault-seal", seal, results.Pass, "5.0 s sealed or silent of 59.0 s"},
+		"vault sealed for too long":             {"vault sealed < 5s", "vault-seal", seal, results.Fail, "5.0 s sealed or silent of 59.0 s"},
+		"vault never answered":                  {"vault sealed < 5s", "vault-seal", results.VaultSeal{}, results.Inconclusive, "Vault was not asked for its seal"},
+		"secrets are replaced":                  {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day, Every: 30 * day}}}, results.Pass, "the oldest of 1 secret is 1d old"},
+		"a secret that nothing renews":          {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}}}, results.Fail, "the oldest of 1 secret is 1d old; a is replaced by nothing"},
+		"a secret that is too old":              {"vault secrets rotated every 30d", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
+		"secrets that are young":                {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: day}, {Path: "b", Age: 2 * day}}}, results.Pass, "the oldest of 2 secrets is 2d old"},
+		"a secret that is old":                  {"vault secrets at most 30d old", "vault-rotation", results.VaultRotation{Secrets: []results.SecretAge{{Path: "a", Age: 31 * day, Every: day}}}, results.Fail, "the oldest of 1 secret is 31d old; a is 31d old"},
+		"a certificate below its root":          {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}, {Path: "issuer", Age: 3 * day}}}, results.Pass, "the oldest of 1 certificate is 3d old"},
+		"a root alone":                          {"vault certificates at most 83d old", "vault-rotation", results.VaultRotation{Certificates: []results.SecretAge{{Path: "root", Age: 900 * day, Anchor: true}}}, results.Inconclusive, "no certificate was looked at"},
+		"a proxy's memory":                      {"proxy memory < 50MiB", "proxy-resources", proxies, results.Pass, "at most 30.0 MiB, by b, of 2 proxies"},
+		"too much of it":                        {"proxy memory < 25MiB", "proxy-resources", proxies, results.Fail, "at most 30.0 MiB, by b, of 2 proxies"},
+		"of one service":                        {"proxy memory < 25MiB of service product-catalog in soak", "proxy-resources", proxies, results.Pass, "at most 20.0 MiB, by a, of 1 proxy"},
+		"a proxy without a figure":              {"proxy memory < 50MiB", "proxy-resources", silent, results.Inconclusive, "at most 30.0 MiB, by b, of 2 proxies; 1 has no figure"},
+		"a proxy's CPU":                         {"proxy cpu <= 100m", "proxy-resources", proxies, results.Fail, "at most 200 m, by b, of 2 proxies"},
+		"an answer that holds":                  {"promql 'sum(x)' < 5", "promql", answer("1", "4.5"), results.Pass, "4.5 of 2 samples"},
+		"an answer that does not":               {"promql 'sum(x)' < 5", "promql", answer("1", "5"), results.Fail, "5 of 2 samples"},
+		"an answer that is no number":           {"promql 'sum(x)' < 5", "promql", answer("1", "NaN"), results.Inconclusive, "1 of 2 samples; some are no numbers"},
+		"an answer that is infinite":            {"promql 'sum(x)' < 5", "promql", answer("+Inf"), results.Fail, "+Inf of 1 sample"},
+		"an answer without samples":             {"promql 'sum(x)' < 5", "promql", answer(), results.Inconclusive, "Prometheus had no sample"},
+		"another query's answer":                {"promql 'sum(y)' < 5", "promql", answer("1"), results.Inconclusive, "the query has no answer in the record"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			oneBudget(t, newQuietStory(c.budget).probe(c.probe, c.data), c.verdict, c.measured)
@@ -252,4 +258,62 @@ func TestAnAgentThatMeasuredLessThanItShouldLeavesItOpen(t *testing.T) {
 	require.Equal(t, results.Inconclusive, v.Budgets[0].Verdict)
 	require.Contains(t, v.Budgets[0].Measured, "; 200 of the 1,200 triples planned are missing")
 	require.Contains(t, v.Budgets[0].Measured, "twin-client: p50 +")
+}
+
+func TestWhyTheWireWasNotCapturedIsSaid(t *testing.T) {
+	for _, budget := range []string{"plaintext flows = 0", "canaries in plaintext = 0", "encrypted flows = 100%", "plaintext flows = 0 in soak"} {
+		s := newQuietStory(budget).event(0, results.Warning, "probe wire").phaseOver(time.Minute)
+		s.events[0].Detail = "could not be taken: the capture did not start: on none of 1 nodes: they took longer than 2m0s: n1: Running, container capture ErrImageNeverPull"
+		oneBudget(t, s, results.Inconclusive, "probe wire has left no observation of it, as it "+s.events[0].Detail)
+	}
+}
+
+func TestANodeIsNamedOnceHoweverManyRecordsLackIt(t *testing.T) {
+	s := newQuietStory("plaintext flows = 0")
+	for i, missing := range [][]string{{"n3", "n2"}, {"n2"}, {"n2"}} {
+		s.probe("wire", results.Wire{From: int64(i), To: int64(i + 1), Missing: missing, Flows: []results.Flow{{Source: "a", Destination: "b", Kind: "tls", Count: 1}}})
+	}
+	oneBudget(t, s, results.Inconclusive, "0 of 3 flows in plaintext; nothing was captured on n2, n3")
+}
+
+func TestARunThatWasCapturedInPartShowsNothingOfTheRest(t *testing.T) {
+	captured := func(until time.Duration) *story {
+		return newQuietStory("plaintext flows = 0").phaseOver(time.Minute).
+			probe("wire", results.Wire{To: int64(until), Flows: []results.Flow{{Source: "a", Destination: "b", Kind: "tls", Count: 1}}})
+	}
+	oneBudget(t, captured(time.Minute), results.Pass, "0 of 1 flows in plaintext")
+	oneBudget(t, captured(30*time.Second), results.Inconclusive, "0 of 1 flows in plaintext; a part of the run was not captured")
+}
+
+// untaken adds that a probe could not be taken when a phase ended.
+func (s *story) untaken(at time.Duration, probe, phase string) *story {
+	s.event(at, results.Warning, results.ProbeWarning(probe))
+	ev := &s.events[len(s.events)-1]
+	ev.Phase, ev.Detail = phase, "could not be taken: EOF"
+	return s
+}
+
+func TestALookAtCertificatesThatCouldNotBeTakenLeavesThemOpen(t *testing.T) {
+	good := results.Presented{Pod: "a", UID: "u-a", Chains: ptr(true), Renewed: ptr(true)}
+	bad := good
+	bad.Chains = ptr(false)
+	looked := func(budget string, shown results.Presented) *story {
+		return newQuietStory(budget).untaken(time.Minute, results.ProbeIdentity, "verify").lookedAt("soak", 1, shown)
+	}
+	oneBudget(t, looked("proxy certificates chained = 100%", good), results.Inconclusive, "1 of 1 proxy; a look in verify could not be taken: EOF")
+	require.Equal(t, results.Fail, looked("proxy certificates chained = 100%", bad).judge(t).Verdict, "what was seen is so")
+	oneBudget(t, looked("proxy certificates renewed = 100%", good), results.Pass, "1 of 1 proxy")
+	oneBudget(t, newQuietStory("proxy certificates expired = 0").untaken(time.Minute, results.ProbeLeaves, "verify").probe(results.ProbeLeaves, results.Leaves{Proxies: 4}),
+		results.Inconclusive, "0 of 4 have ended; a look in verify could not be taken: EOF")
+	oneBudget(t, newQuietStory("proxy certificates expired = 0").untaken(time.Minute, results.ProbeLeaves, "soak"),
+		results.Inconclusive, "probe leaf-certificates has left no observation, as it could not be taken: EOF")
+}
+
+func TestWhatWasSeenBeforeDoesNotStandForALookThatCouldNotBeTaken(t *testing.T) {
+	used := results.ProxyResources{Phase: "inject", Proxies: []results.ProxyUsage{{Pod: "a", Service: "product-catalog", MemoryBytes: 20 << 20}}}
+	s := func(failed time.Duration) *story {
+		return newQuietStory("proxy memory < 50MiB").probe(results.ProbeResources, used).untaken(failed, results.ProbeResources, "soak")
+	}
+	oneBudget(t, s(2*time.Hour), results.Inconclusive, "the last look of probe proxy-resources could not be taken: EOF")
+	oneBudget(t, s(time.Minute), results.Pass, "at most 20.0 MiB, by a, of 1 proxy")
 }

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios/budget"
@@ -10,11 +11,15 @@ import (
 // marks are when steps and phases began and ended, and what happened.
 type marks struct {
 	events []results.Event
+	begin  int64 // of the first phase
 	end    int64 // of the last phase that ended; below zero when none did
 }
 
 func newMarks(events []results.Event) marks {
 	m := marks{events: events, end: -1}
+	if i := slices.IndexFunc(events, func(ev results.Event) bool { return ev.Kind == results.PhaseBegin }); i >= 0 {
+		m.begin = events[i].At
+	}
 	for _, e := range events {
 		if e.Kind == results.PhaseEnd {
 			m.end = max(m.end, e.At)

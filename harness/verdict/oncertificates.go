@@ -28,7 +28,7 @@ func looks[T any](e *evaluation, name string) (all []look[T], why string) {
 		all = append(all, look[T]{seen, p})
 	}
 	if len(all) == 0 {
-		return nil, "probe " + name + " has left no observation"
+		return nil, "probe " + name + " has left no observation" + e.whyUntaken(name, nil)
 	}
 	return all, ""
 }
@@ -64,6 +64,17 @@ func worstLook[T any](all []look[T], proxies func(T) int, judge func(seen T, whe
 	return worst
 }
 
+// everyLook keeps what all looks show from passing where one could not be taken:
+// a certificate may have been wrong just then.
+func (e *evaluation) everyLook(f finding, name string) finding {
+	ev, untaken := e.untaken(name, nil)
+	if untaken && f.verdict == results.Pass {
+		f.verdict = results.Inconclusive
+		f.measured += fmt.Sprintf("; a look%s %s", in(ev.Phase), short(ev.Detail, maxReason))
+	}
+	return f
+}
+
 // worseThan compares two looks at the same.
 func (f finding) worseThan(other finding) bool {
 	if f.verdict != other.verdict {
@@ -79,7 +90,7 @@ func (e *evaluation) certificatesExpired(b budget.Budget) finding {
 	if why != "" {
 		return missing("", "%s", why)
 	}
-	return worstLook(all, func(l results.Leaves) int { return l.Proxies }, func(seen results.Leaves, where string, last bool) finding {
+	worst := worstLook(all, func(l results.Leaves) int { return l.Proxies }, func(seen results.Leaves, where string, last bool) finding {
 		f := finding{verdict: results.Pass, measured: fmt.Sprintf("%d of %d have ended%s", len(seen.Expired), seen.Proxies, where)}
 		f.figure = countOf("certificates", int64(len(seen.Expired)), b.Count)
 		switch {
@@ -92,6 +103,7 @@ func (e *evaluation) certificatesExpired(b budget.Budget) finding {
 		}
 		return f
 	})
+	return e.everyLook(worst, results.ProbeLeaves)
 }
 
 // certificates judges every proxy's certificate as it presents it.
@@ -103,9 +115,9 @@ func (e *evaluation) certificates(b budget.Budget) finding {
 	if b.Subject == budget.CertificatesRenewed {
 		return renewed(b, all)
 	}
-	return worstLook(all, proxiesSeen, func(seen results.Identity, where string, last bool) finding {
+	return e.everyLook(worstLook(all, proxiesSeen, func(seen results.Identity, where string, last bool) finding {
 		return presented(b, seen, where, last)
-	})
+	}), results.ProbeIdentity)
 }
 
 func proxiesSeen(i results.Identity) int { return max(i.Proxies, len(i.Presented)) }

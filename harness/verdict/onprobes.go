@@ -61,8 +61,8 @@ func reaches(part, whole int64, ratio float64) bool {
 }
 
 // mtlsCalls judges the last count of each phase that the budget names. One that
-// names none is about every phase that began with policies enforced and has a
-// count; where there is none such, about the last count of all.
+// names none is about every phase that began with policies enforced; where there
+// is none such, about the last count of all.
 func (e *evaluation) mtlsCalls(b budget.Budget) []finding {
 	names := b.PhaseNames()
 	if len(names) == 0 {
@@ -78,22 +78,20 @@ func (e *evaluation) mtlsCalls(b budget.Budget) []finding {
 	return all
 }
 
-// enforcedPhases are those that began after enforcement, and whose calls were
-// counted.
+// enforcedPhases are those that began after enforcement, whether or not anybody
+// counted their calls, up to the one in which the mesh is taken away.
 func (e *evaluation) enforcedPhases() (names []string) {
 	enforcedAt := e.enforcedAt()
 	if enforcedAt < 0 {
 		return nil
 	}
-	counted := map[string]bool{}
-	for _, p := range e.probes {
-		if p.Probe == results.ProbeMTLS {
-			counted[p.Phase] = true
-		}
-	}
 	for _, ev := range e.events {
-		if ev.Kind == results.PhaseBegin && ev.At >= enforcedAt && counted[ev.Name] && !slices.Contains(names, ev.Name) {
+		switch {
+		case ev.At < enforcedAt:
+		case ev.Kind == results.PhaseBegin && !slices.Contains(names, ev.Name):
 			names = append(names, ev.Name)
+		case ev.Kind == results.StepBegin && ev.Name == "uninstall-mesh":
+			return names[:max(0, len(names)-1)]
 		}
 	}
 	return names

@@ -13,7 +13,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 	var of, bad, open int64
 	var evidence []string
 	slowest, never := int64(0), false
-	probed := false
+	probed, by := false, "callee"
 	for _, p := range e.probes {
 		if p.Probe != results.ProbeAuthorisation {
 			continue
@@ -29,6 +29,9 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 				continue
 			}
 			of++
+			if a.Client != "" {
+				by = "callee and caller"
+			}
 			if a.AlertedAfterMs != nil {
 				slowest = max(slowest, *a.AlertedAfterMs)
 				never = never || *a.AlertedAfterMs < 0
@@ -57,7 +60,7 @@ func (e *evaluation) authorisation(b budget.Budget) finding {
 	case budget.Refused:
 		f.measured = fmt.Sprintf("%s of %s that may were refused", count(bad), count(of))
 	case budget.DenialsCounted:
-		f.measured = fmt.Sprintf("%s of %s show in the deny counters, by callee", count(of-bad-open), count(of))
+		f.measured = fmt.Sprintf("%s of %s show in the deny counters, by %s", count(of-bad-open), count(of), by)
 		f.figure = reached(of-bad-open, of, b.Ratio)
 		broken = !reaches(of-bad, of, b.Ratio)
 	default:

@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -115,7 +116,8 @@ func (e *evaluation) countEvents(b budget.Budget, s stretch, what counting, tell
 // not every node had, claims nothing that it did not see.
 func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 	var total, plain, untold, planted, found, dropped int64
-	var evidence, absent []string
+	var evidence []string
+	absent := map[string]string{} // nodes, with what became of their captures
 	captures, covered := 0, int64(0)
 	for _, p := range e.probes {
 		if p.Probe != results.ProbeWire {
@@ -134,7 +136,11 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 		covered += seen.To - seen.From
 		dropped += seen.Dropped
 		planted, found = planted+seen.Planted, found+seen.Found
-		absent = append(absent, seen.Missing...)
+		for _, node := range seen.Missing {
+			if absent[node] == "" {
+				absent[node] = seen.Why[node]
+			}
+		}
 		evidence = append(evidence, seen.Where...)
 		for _, flow := range seen.Flows {
 			if flow.Exempt != "" || !chosenService(b, flow.Source) && !chosenService(b, flow.Destination) {
@@ -152,7 +158,7 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 		}
 	}
 	if captures == 0 {
-		return missing("", "probe %s has left no observation of it", results.ProbeWire)
+		return missing("", "probe %s has left no observation of it%s", results.ProbeWire, e.whyUntaken(results.ProbeWire, nil))
 	}
 	f := finding{verdict: results.Pass, evidence: firstOf(evidence, 10)}
 	lacking := total == 0
@@ -160,7 +166,7 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 	case budget.Canaries:
 		f.measured = fmt.Sprintf("%s of %s planted strings were read", count(found), count(planted))
 		f.figure = countOf("strings", found, b.Count)
-		f.firm, lacking = found > b.Count, planted == 0
+		f.firm, lacking = found > b.Count, planted == 0 || total == 0
 	case budget.PlaintextFlows:
 		f.measured = fmt.Sprintf("%s of %s flows in plaintext", count(plain), count(total))
 		f.figure = countOf("flows", plain, b.Count)
@@ -188,8 +194,9 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 		{lacking, "there was nothing to be seen"},
 		{untold > 0 && b.Subject != budget.Canaries, plural(untold, "flow did not tell what it was", "flows did not tell what they were")},
 		{dropped > 0, plural(dropped, "packet was lost", "packets were lost")},
-		{len(absent) > 0, "nothing was captured on " + listed(absent, maxNamed)},
+		{len(absent) > 0, "nothing was captured on " + listed(reasoned(absent), maxNamed)},
 		{s.to != math.MaxInt64 && covered < s.to-s.from-2*int64(captureSlack), "a part of the window was not captured"},
+		{s.to == math.MaxInt64 && covered < e.marks.end-e.marks.begin-2*int64(captureSlack), "a part of the run was not captured"},
 	} {
 		if open.is {
 			f.verdict = results.Inconclusive
@@ -197,6 +204,17 @@ func (e *evaluation) wire(b budget.Budget, s stretch) finding {
 		}
 	}
 	return f
+}
+
+// reasoned are names, each with its reason where there is one.
+func reasoned(why map[string]string) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(why)) {
+		if why[name] != "" {
+			name += " (" + short(why[name], 200) + ")"
+		}
+		all = append(all, name)
+	}
+	return all
 }
 
 // captureSlack is how far a capture's ends may be from a window's.

@@ -194,6 +194,47 @@ func TestEncryptedCallsAreJudgedInEveryPhaseAfterEnforcement(t *testing.T) {
 	require.Equal(t, []results.Judgement{results.Fail, results.Pass}, []results.Judgement{v.Budgets[0].Verdict, v.Budgets[1].Verdict})
 }
 
+// countedIn is a run in which the calls of each phase, ten minutes long, were
+// counted when it ended, but for those of "verify".
+func countedIn(phases ...string) *story {
+	s := newQuietStory("mtls calls = 100%").probe("injection", results.Injection{Pods: 4, Injected: 4})
+	for i, name := range phases {
+		s.event(time.Duration(i)*10*time.Minute, results.PhaseBegin, name)
+		if name == "verify" {
+			continue
+		}
+		s.probe("mtls", results.MTLS{Phase: name, TLS: 10})
+		s.probes[len(s.probes)-1].Phase = name
+	}
+	return s
+}
+
+func TestAPhaseAfterEnforcementWhoseCallsNobodyCountedIsOpen(t *testing.T) {
+	s := countedIn("enforce", "verify", "soak").event(5*time.Minute, results.StepEnd, "enforce").
+		event(15*time.Minute, results.Warning, "probe mtls")
+	s.events[len(s.events)-1].Phase, s.events[len(s.events)-1].Detail = "verify", "could not be taken: query Prometheus: EOF"
+	v := s.judge(t)
+	require.Equal(t, results.Inconclusive, v.Verdict)
+	require.Len(t, v.Budgets, 2)
+	require.Equal(t, results.BudgetVerdict{
+		Text: "mtls calls = 100%", Phase: "verify", Verdict: results.Inconclusive,
+		Measured: "probe mtls has left no observation, as it could not be taken: query Prometheus: EOF",
+	}, v.Budgets[0])
+	require.Equal(t, results.Pass, v.Budgets[1].Verdict)
+
+	alone := countedIn("enforce", "verify").event(5*time.Minute, results.StepEnd, "enforce").judge(t)
+	require.Equal(t, "probe mtls has left no observation", alone.Budgets[0].Measured, "an earlier phase's count does not stand for it")
+	require.Equal(t, results.Inconclusive, alone.Verdict)
+}
+
+func TestNoCallIsToBeEncryptedWhereTheMeshIsTakenAway(t *testing.T) {
+	s := countedIn("enforce", "soak").event(5*time.Minute, results.StepEnd, "enforce").
+		event(20*time.Minute, results.PhaseBegin, "remove").event(21*time.Minute, results.StepBegin, "uninstall-mesh").event(30*time.Minute, results.PhaseBegin, "after")
+	v := s.judge(t)
+	require.Len(t, v.Budgets, 1)
+	require.Equal(t, []any{"soak", results.Pass}, []any{v.Budgets[0].Phase, v.Budgets[0].Verdict})
+}
+
 func TestEncryptedCallsAreJudgedInThePhasesThatAreNamed(t *testing.T) {
 	s := newQuietStory("mtls calls = 100% in inject, soak").
 		probe("injection", results.Injection{Pods: 4, Injected: 4}).

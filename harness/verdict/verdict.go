@@ -22,7 +22,7 @@ import (
 // Rules is the version of what is concluded here from a record. It is raised with
 // every change that judges a record otherwise than before, or gives it another
 // cause, so that verdicts of before are known for what they are.
-const Rules = 1
+const Rules = 2
 
 // Evaluate judges the run in f. It writes nothing.
 func Evaluate(f *results.Folder) (results.Verdict, error) {
@@ -273,14 +273,43 @@ func phasesOf(run results.Run, b budget.Budget) []string {
 	return names
 }
 
-// lastProbe decodes the last observation of a name that keep accepts.
+// lastProbe decodes the last observation of a name that keep accepts. One that
+// could not be taken since is the last: what was seen before does not stand for it.
 func lastProbe[T any](e *evaluation, name string, keep func(results.Probe) bool) (data T, at results.Probe, why string) {
+	failed, untaken := e.untaken(name, keep)
 	for _, p := range slices.Backward(e.probes) {
 		if p.Probe != name || (keep != nil && !keep(p)) {
 			continue
 		}
+		if untaken && failed.At > p.At {
+			return data, at, "the last look of probe " + name + " " + short(failed.Detail, maxReason)
+		}
 		data, why = decode[T](p)
 		return data, p, why
 	}
-	return data, at, "probe " + name + " has left no observation"
+	return data, at, "probe " + name + " has left no observation" + e.whyUntaken(name, keep)
+}
+
+// maxReason is how much is told of why an observation is not there.
+const maxReason = 240
+
+// untaken finds the last warning that an observation could not be taken, of those
+// that keep accepts by their time and phase.
+func (e *evaluation) untaken(name string, keep func(results.Probe) bool) (results.Event, bool) {
+	for _, ev := range slices.Backward(e.events) {
+		if ev.Kind == results.Warning && ev.Name == results.ProbeWarning(name) && (keep == nil || keep(results.Probe{At: ev.At, Probe: name, Phase: ev.Phase})) {
+			return ev, true
+		}
+	}
+	return results.Event{}, false
+}
+
+// whyUntaken continues that there is no observation, "" where the record does not
+// tell why.
+func (e *evaluation) whyUntaken(name string, keep func(results.Probe) bool) string {
+	ev, untaken := e.untaken(name, keep)
+	if !untaken {
+		return ""
+	}
+	return ", as it " + short(ev.Detail, maxReason)
 }

@@ -31,6 +31,9 @@ const (
 	networks    = "127.0.0.0/8" // where pods are
 )
 
+// ofMesh is what the pods' identities end with.
+var ofMesh = meshid.Mesh{Namespace: meshid.ControlPlaneNamespace, TrustDomain: trustDomain}
+
 // Options of a Mesh.
 type Options struct {
 	Dir string // for the issuer and tokens; must exist
@@ -78,12 +81,12 @@ func (m *Mesh) Close() {
 
 // IdentityOf is the identity of a service account.
 func IdentityOf(account string) string {
-	return meshid.ID{ServiceAccount: account, Namespace: Namespace}.Name(trustDomain)
+	return meshid.ID{ServiceAccount: account, Namespace: Namespace}.Name(ofMesh)
 }
 
 func (m *Mesh) serve() error {
 	ids, err := identity.NewService(identity.Options{
-		IssuerDir: m.o.Dir, Roots: m.authority.roots(), TrustDomain: trustDomain,
+		IssuerDir: m.o.Dir, Roots: m.authority.roots(), Mesh: ofMesh,
 		Validity: identity.Validity{Lifetime: m.o.Life},
 		Reviewer: anyToken{}, Recorder: untold{}, Log: m.o.Log,
 	})

@@ -179,17 +179,18 @@ func runIdentity(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	mesh := meshid.Mesh{Namespace: *namespace, TrustDomain: *domain}
 	events := kubeapi.NewEvents(client, "linkerd-identity")
 	defer events.Close()
 	service, err := identity.NewService(identity.Options{
-		IssuerDir: *issuerDir, Scheme: scheme, Roots: pool, TrustDomain: *domain,
+		IssuerDir: *issuerDir, Scheme: scheme, Roots: pool, Mesh: mesh,
 		Validity: identity.Validity{Lifetime: *lifetime, ClockSkew: *skew},
 		Reviewer: client, Recorder: identityEvents{events, *namespace}, Log: o.log,
 	})
 	if err != nil {
 		return err
 	}
-	own := meshid.ID{ServiceAccount: "linkerd-identity", Namespace: *namespace}.Name(*domain)
+	own := meshid.ID{ServiceAccount: "linkerd-identity", Namespace: *namespace}.Name(mesh)
 	server := newGRPC(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.CurveP256}, SessionTicketsDisabled: true,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return service.ServerCertificate(own) },

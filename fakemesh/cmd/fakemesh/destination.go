@@ -51,14 +51,15 @@ func runDestination(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	name := func(sa string) string { return meshid.ID{ServiceAccount: sa, Namespace: *namespace}.Name(*domain) }
+	mesh := meshid.Mesh{Namespace: *namespace, TrustDomain: *domain}
+	name := func(sa string) string { return meshid.ID{ServiceAccount: sa, Namespace: *namespace}.Name(mesh) }
 	creds := meshtls.NewCredentials(name("linkerd-destination"), pool)
 	keeper, closeKeeper, err := newKeeper(o, creds, *idAddr, name("linkerd-identity"), *token)
 	if err != nil {
 		return err
 	}
 	defer closeKeeper()
-	index, err := destination.NewIndex(client, destination.Settings{TrustDomain: *domain, OpaquePorts: opaquePorts}, o.log)
+	index, err := destination.NewIndex(client, destination.Settings{Mesh: mesh, OpaquePorts: opaquePorts}, o.log)
 	if err != nil {
 		return err
 	}

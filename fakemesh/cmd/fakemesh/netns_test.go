@@ -150,7 +150,7 @@ func (p told) WatchInbound(req *meshapi.WatchInboundRequest, stream meshapi.Poli
 }
 
 func nameOf(sa string) string {
-	return meshid.ID{ServiceAccount: sa, Namespace: "prod-app"}.Name("cluster.local")
+	return meshid.ID{ServiceAccount: sa, Namespace: "prod-app"}.Name(meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"})
 }
 
 // served are the addresses of identity, destination and policy.
@@ -165,7 +165,7 @@ func controlPlane(t *testing.T, root *meshtest.CA, ips ...string) (at map[string
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.crt"), cert, 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tls.key"), key, 0o600))
 	service, err := identity.NewService(identity.Options{
-		IssuerDir: dir, Roots: root.Pool(), TrustDomain: "cluster.local", Validity: identity.Validity{Lifetime: time.Hour, ClockSkew: time.Minute},
+		IssuerDir: dir, Roots: root.Pool(), Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}, Validity: identity.Validity{Lifetime: time.Hour, ClockSkew: time.Minute},
 		Reviewer: allTokens{}, Recorder: noEvents{}, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	require.NoError(t, err)

@@ -54,8 +54,12 @@ func (o *options) policyFlags() (*policyFlags, error) {
 	return f, o.parse()
 }
 
+func (f *policyFlags) mesh() meshid.Mesh {
+	return meshid.Mesh{Namespace: f.namespace, TrustDomain: f.domain}
+}
+
 func (f *policyFlags) settings() (control.Settings, error) {
-	s := control.Settings{Mesh: convert.Mesh{TrustDomain: f.domain}}
+	s := control.Settings{Mesh: convert.Mesh{Mesh: f.mesh()}}
 	var err error
 	if s.Mesh.Networks, err = policy.ParseNetworks(f.networks); err != nil {
 		return s, wrongFlag("cluster-networks", err)
@@ -91,7 +95,7 @@ func runPolicy(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	name := func(sa string) string { return meshid.ID{ServiceAccount: sa, Namespace: f.namespace}.Name(f.domain) }
+	name := func(sa string) string { return meshid.ID{ServiceAccount: sa, Namespace: f.namespace}.Name(f.mesh()) }
 	creds := meshtls.NewCredentials(name("linkerd-destination"), pool)
 	keeper, closeKeeper, err := newKeeper(o, creds, f.identity, name("linkerd-identity"), f.token)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
+	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy/convert"
 	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 )
@@ -26,7 +27,7 @@ var silent = slog.New(slog.NewTextHandler(io.Discard, nil))
 // policies judges in a namespace with one pod and the Servers named.
 func policies(servers ...kinds.Server) *Policies {
 	return &Policies{
-		Mesh:    convert.Mesh{TrustDomain: "cluster.local"},
+		Mesh:    convert.Mesh{Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}},
 		Servers: func(context.Context, string) ([]kinds.Server, error) { return servers, nil },
 		Pods: func(string) []*corev1.Pod {
 			return []*corev1.Pod{{

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/policy/convert"
 	"meshsim.dev/meshsim/fakemesh/policy/kinds"
@@ -58,7 +59,7 @@ func newCluster(t *testing.T) *cluster {
 	networks := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	var err error
 	c.index, err = NewIndex(c.caches(), Settings{
-		Mesh:     convert.Mesh{TrustDomain: "cluster.local", Networks: networks},
+		Mesh:     convert.Mesh{Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}, Networks: networks},
 		Defaults: policy.Defaults{Policy: policy.AllUnauthenticated, Networks: networks, ProbeNetworks: policy.Everywhere()},
 	}, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 
 // Mesh is what conversions must know of the whole mesh.
 type Mesh struct {
-	TrustDomain string
-	Networks    []netip.Prefix // the cluster's
+	meshid.Mesh
+	Networks []netip.Prefix // the cluster's
 }
 
 // Protocol reads a Server's proxyProtocol; "" is unknown.
@@ -118,7 +118,7 @@ func (m Mesh) identityRef(namespace string, ref kinds.Ref) (string, error) {
 
 // account is the identity of a service account; "*" is each of the namespace.
 func (m Mesh) account(name, namespace string) string {
-	return meshid.ID{ServiceAccount: name, Namespace: namespace}.Name(m.TrustDomain)
+	return meshid.ID{ServiceAccount: name, Namespace: namespace}.Name(m.Mesh)
 }
 
 // Account is the identity of a service account that an AuthorizationPolicy of

@@ -11,11 +11,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
+	"meshsim.dev/meshsim/fakemesh/meshid"
 	"meshsim.dev/meshsim/fakemesh/policy"
 	"meshsim.dev/meshsim/fakemesh/policy/kinds"
 )
 
-var mesh = Mesh{TrustDomain: "cluster.local", Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+var mesh = Mesh{Mesh: meshid.Mesh{Namespace: "linkerd", TrustDomain: "cluster.local"}, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 
 func httpRoute(t testing.TB, spec string) *kinds.HTTPRoute {
 	t.Helper()
