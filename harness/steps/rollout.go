@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"meshsim.dev/meshsim/clusters/stack"
 )
@@ -24,6 +25,8 @@ type Rollout struct {
 	database     bool // has a proxy, and its replica too
 	secretsMoved bool // into Vault, by the step move-secrets
 	declared     bool // only declared callers are let in, by the step enforce
+
+	rolled time.Time // when the last service was
 }
 
 // sourceVault is the SecretsSource of a service that reads its secrets from Vault.
@@ -93,6 +96,7 @@ func (r *Rollout) roll(ctx context.Context, env *Env, service string) error {
 			return err
 		}
 	}
+	r.rolled = time.Now()
 	return nil
 }
 

@@ -59,7 +59,7 @@ func New(s scenarios.Step, env *Env) (Step, error) {
 	case *scenarios.Inject:
 		return &inject{options: o, env: env}, nil
 	case *scenarios.AwaitAuthenticated:
-		return &awaitAuthenticated{cycle: time.Duration(o.Cycle), env: env}, nil
+		return &awaitAuthenticated{cycle: time.Duration(o.Cycle), env: env, prom: env.Kube}, nil
 	case *scenarios.Enforce:
 		return &enforce{options: o, env: env}, nil
 	case *scenarios.RestartVault:
