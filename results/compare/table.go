@@ -5,7 +5,8 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"unicode"
+
+	"meshsim.dev/meshsim/results"
 )
 
 // Write writes the comparison for a terminal: what is unlike, then a row for
@@ -18,7 +19,7 @@ func (c Comparison) Write(w io.Writer, all bool) error {
 	if len(c.Unlike) > 0 {
 		b.WriteString("\nThe runs are unlike, which may explain a move by itself:\n")
 		for _, u := range c.Unlike {
-			fmt.Fprintf(&b, "  %s: %s, then %s\n", plain(u.What), plain(u.Before), plain(u.After))
+			fmt.Fprintf(&b, "  %s: %s, then %s\n", results.OneLine(u.What), results.OneLine(u.Before), results.OneLine(u.After))
 		}
 	}
 	b.WriteString("\n")
@@ -32,7 +33,7 @@ func (c Comparison) Write(w io.Writer, all bool) error {
 			if shown++; shown == 1 {
 				fmt.Fprintln(t, "\tbudget\tphase\tbefore\tafter\twhy")
 			}
-			fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%s\n", signs[move], move, plain(one.Text), plain(one.Phase), one.Before.text(), one.After.text(), one.Why)
+			fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%s\n", signs[move], move, results.OneLine(one.Text), results.OneLine(one.Phase), one.Before.text(), one.After.text(), one.Why)
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -73,11 +74,4 @@ func (v *Value) text() string {
 		text += fmt.Sprintf(" (≥ %s)", number(*f.Low))
 	}
 	return text + ", " + string(v.Verdict)
-}
-
-// plain keeps what could steer a terminal out of a table.
-func plain(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
-	}), " ")
 }
