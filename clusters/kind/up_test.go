@@ -262,7 +262,7 @@ func TestNamesOfClusters(t *testing.T) {
 		"meshsim": true, "a": true, "a-1": true, strings.Repeat("a", 30): true,
 		"": false, "-a": false, "a-": false, "A": false, "a_b": false, "../x": false, strings.Repeat("a", 31): false,
 	} {
-		err := checkName(name)
+		err := CheckName(name)
 		require.Equal(t, good, err == nil, name)
 		if !good {
 			require.Equal(t, fault.Invalid, fault.KindOf(err), name)
@@ -286,7 +286,7 @@ func TestStatusTellsOfContainersAndAnAPIThatDoesNotAnswer(t *testing.T) {
 	b := newBench(t)
 	empty, err := GetStatus(t.Context(), StatusOptions{Name: "meshsim", Engine: b.Engine, Cache: b.Cache, Runner: b.docker})
 	require.NoError(t, err)
-	require.Equal(t, &Status{}, empty)
+	require.Equal(t, &Status{Containers: []Container{}, Nodes: []NodeStatus{}}, empty)
 	_, err = b.up(t.Context())
 	require.NoError(t, err)
 	s, err := GetStatus(t.Context(), StatusOptions{Name: "meshsim", Engine: b.Engine, Cache: b.Cache, Runner: b.docker})

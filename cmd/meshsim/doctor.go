@@ -8,6 +8,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/doctor"
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/kind"
 	"meshsim.dev/meshsim/clusters/topology"
 )
 
@@ -22,10 +23,13 @@ func (a *app) newDoctor() *cobra.Command {
 features and ports. Each finding is ok, warning or missing, with its mend. The
 exit code is 4 when something is missing.`,
 		Example: "  meshsim doctor\n  meshsim doctor --fix\n  meshsim doctor --topology ci --json\n  meshsim doctor --registries quay.io,docker.io",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := topology.Load(topologyName)
 			if err != nil {
+				return err
+			}
+			if err := kind.CheckName(name); err != nil {
 				return err
 			}
 			e, err := a.engineOptions()
@@ -69,9 +73,10 @@ func (a *app) printFindings(findings []doctor.Finding, asJSON bool) error {
 		width = max(width, len(f.Name))
 	}
 	for _, f := range findings {
-		fmt.Fprintf(a.streams.Out, "%-7s  %-*s  %s\n", f.State, width, f.Name, f.Detail)
+		column := len("missing") + 2 + width + 2
+		fmt.Fprintf(a.streams.Out, "%-7s  %-*s  %s\n", f.State, width, f.Name, hang(f.Detail, column))
 		if f.State != doctor.OK && f.Mend != "" {
-			fmt.Fprintf(a.streams.Out, "%s  mend: %s\n", strings.Repeat(" ", 9+width), f.Mend)
+			fmt.Fprintf(a.streams.Out, "%s%s\n", strings.Repeat(" ", column), hang("mend: "+f.Mend, column))
 		}
 	}
 	return nil

@@ -34,6 +34,12 @@ func (f *clusterFlags) register(c *cobra.Command) {
 	f.overrideFlags.register(c)
 }
 
+// check finds what is wrong with the flags before anything is raised for them.
+func (f *clusterFlags) check(t *topology.Topology) error {
+	_, err := sourceDir(f.source)
+	return errors.Join(kind.UpOptions{Name: f.name, Topology: t, HTTPPort: f.httpPort, GRPCPort: f.grpcPort}.Check(), err)
+}
+
 func registerSource(c *cobra.Command, source *string) {
 	c.Flags().StringVar(source, "source", "", "meshsim's source checkout, for building the bundle (default: the one around the current folder)")
 }
@@ -47,10 +53,13 @@ func (a *app) newUp() *cobra.Command {
 container engine, the bundle of images (built when it is missing) and the
 load balancer's stand-in. A matching cluster that stands already is reused.`,
 		Example: "  meshsim up\n  meshsim up --topology ci --name pr-17\n  meshsim up --topology ./my-cluster.yaml\n  meshsim up --image linkerd/proxy=registry.example/proxy:patched",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := topology.Load(f.topology)
 			if err != nil {
+				return err
+			}
+			if err := f.check(t); err != nil {
 				return err
 			}
 			overrides, err := f.read(bundle.Overrides{})
@@ -140,6 +149,9 @@ func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, 
 // where there is none: then only a bundle that was loaded or pulled can serve.
 func sourceDir(given string) (string, error) {
 	if given != "" {
+		if err := bundle.CheckSource(given); err != nil {
+			return "", err
+		}
 		return filepath.Abs(given)
 	}
 	dir, err := os.Getwd()
