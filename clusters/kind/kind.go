@@ -86,13 +86,17 @@ func (o UpOptions) Check() error {
 	if err := CheckName(o.Name); err != nil {
 		return err
 	}
-	for _, port := range []int{o.HTTPPort, o.GRPCPort} {
-		if port < 0 || port > 65535 {
-			return fault.NewInvalid(fmt.Errorf("%d is no port", port), "give one from 1 to 65535, or 0 for a free one")
+	for _, given := range []struct {
+		flag string
+		port int
+	}{{"--http-port", o.HTTPPort}, {"--grpc-port", o.GRPCPort}} {
+		if given.port < 0 || given.port > 65535 {
+			return fault.NewInvalid(fmt.Errorf("%d is no port", given.port),
+				"give "+given.flag+" a number from 1 to 65535, or 0 for a free one")
 		}
 	}
 	if o.HTTPPort != 0 && o.HTTPPort == o.GRPCPort {
-		return fault.NewInvalid(fmt.Errorf("port %d is asked for twice", o.HTTPPort), "give the load balancer's HTTP and gRPC a port each")
+		return fault.NewInvalid(fmt.Errorf("port %d is asked for twice", o.HTTPPort), "give --http-port and --grpc-port a port each")
 	}
 	_, err := minorVersion(o.Topology.KubernetesVersion)
 	return err

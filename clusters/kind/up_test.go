@@ -16,6 +16,7 @@ import (
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/topology"
 )
 
 var allContainers = []string{"meshsim-aws", "meshsim-control-plane", "meshsim-registry", "meshsim-worker", "meshsim-worker2", "meshsim-worker3"}
@@ -279,6 +280,32 @@ func TestADamagedRecordIsToldWithItsMend(t *testing.T) {
 		_, err := Open(b.Cache, "meshsim")
 		require.Equal(t, fault.Environment, fault.KindOf(err), text)
 		require.ErrorContains(t, err, "meshsim down", text)
+	}
+}
+
+func TestWrongOptionsAreToldWithTheirFlag(t *testing.T) {
+	ci, err := topology.Load("ci")
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		http, grpc int
+		says       string // "" when nothing is wrong
+	}{
+		"free ports":                {0, 0, ""},
+		"two ports":                 {8080, 9090, ""},
+		"the same port twice":       {8080, 8080, "--http-port and --grpc-port"},
+		"a port below all":          {-1, 0, "--http-port"},
+		"a port beyond the last":    {0, 65536, "--grpc-port"},
+		"the last port that is one": {65535, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := UpOptions{Name: "meshsim", Topology: ci, HTTPPort: c.http, GRPCPort: c.grpc}.Check()
+			if c.says == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.Equal(t, fault.Invalid, fault.KindOf(err))
+			require.ErrorContains(t, err, c.says)
+		})
 	}
 }
 

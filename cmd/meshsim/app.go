@@ -153,7 +153,7 @@ func noArgs(c *cobra.Command, got []string) error {
 	case c.HasSubCommands():
 		return fmt.Errorf("unknown command %q", got[0])
 	}
-	return fmt.Errorf("it takes no argument, such as %q", got[0])
+	return fmt.Errorf("it takes no argument, but got %q", got[0])
 }
 
 func (a *app) cache() (cache.Dir, error) {

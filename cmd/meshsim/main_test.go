@@ -133,7 +133,7 @@ func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
 		{"a cluster's name that is none", []string{"up", "--name", "../x"}, []string{`"../x"`, "mend:"}},
 		{"a rehearsal's cluster that is no name", []string{"run", "mtls-rollout", "--name", "A b"}, []string{`"A b"`, "mend:"}},
 		{"a doctor's cluster that is no name", []string{"doctor", "--name", "../x"}, []string{`"../x"`, "mend:"}},
-		{"a port that is none", []string{"up", "--http-port", "99999"}, []string{"99999", "mend:"}},
+		{"a port that is none", []string{"up", "--http-port", "99999"}, []string{"99999", "--http-port"}},
 		{"a port for two", []string{"run", "mtls-rollout", "--http-port", "8080", "--grpc-port", "8080"}, []string{"8080", "mend:"}},
 		{"a topology that kind cannot raise", []string{"up", "--topology", topologyOf("v1.99.0")}, []string{"v1.99.0", "mend:"}},
 		{"a topology that is none", []string{"up", "--topology", write("kind: Topology\n")}, []string{"scenario.yaml:1:", "mend:"}},

@@ -84,14 +84,18 @@ func (c Comparison) Comparable() bool {
 	return c.Count(Worse)+c.Count(Better)+c.Count(Same) > 0
 }
 
-const untold = "what its record does not say"
+// What a record that was cut off may not say.
+const (
+	unnamed = "a run without a name"
+	untold  = "it does not say what"
+)
 
 // Runs compares two runs. Those of different scenarios are refused, unless
 // anyway is set: their budgets are about different things.
 func Runs(before, after Side, anyway bool) (Comparison, error) {
 	if before.Verdict.Scenario != after.Verdict.Scenario && !anyway {
 		return Comparison{}, fault.NewInvalid(fmt.Errorf("%s rehearsed %s and %s rehearsed %s: their budgets are about different things",
-			before.Verdict.Run, cmp.Or(before.Verdict.Scenario, untold), after.Verdict.Run, cmp.Or(after.Verdict.Scenario, untold)), "--unlike compares what they have in common nevertheless")
+			cmp.Or(before.Verdict.Run, unnamed), cmp.Or(before.Verdict.Scenario, untold), cmp.Or(after.Verdict.Run, unnamed), cmp.Or(after.Verdict.Scenario, untold)), "--unlike compares what they have in common nevertheless")
 	}
 	c := Comparison{Before: summary(before.Verdict), After: summary(after.Verdict), Unlike: unlike(before, after), Changes: []Change{}}
 	if c.Unlike == nil {
