@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -274,6 +276,23 @@ func TestListsFitAScreen(t *testing.T) {
 		require.LessOrEqual(t, utf8.RuneCountInString(line), helpWidth+1, line)
 	}
 	require.Contains(t, out.String(), "\n"+strings.Repeat(" ", 23)+"mend: load it load it")
+}
+
+func TestTheDoctorLooksAtThePortsThatItIsGiven(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no engine, which is another finding
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, taken, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	code, stdout, stderr := run(t, "doctor", "--http-port", taken, "--json")
+	require.Equal(t, 4, code, stderr)
+	var findings []doctor.Finding
+	require.NoError(t, json.Unmarshal([]byte(stdout), &findings))
+	i := slices.IndexFunc(findings, func(f doctor.Finding) bool { return f.Name == "port "+taken })
+	require.GreaterOrEqual(t, i, 0, stdout)
+	require.Equal(t, doctor.Missing, findings[i].State)
+	require.Contains(t, findings[i].Mend, taken)
 }
 
 func TestAKubeconfigThatIsNotThereIsAnError(t *testing.T) {

@@ -28,8 +28,7 @@ type clusterFlags struct {
 
 func (f *clusterFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.name, "name", "meshsim", "name of the cluster")
-	c.Flags().IntVar(&f.httpPort, "http-port", 0, "port on 127.0.0.1 for the load balancer's HTTP (0 = a free one)")
-	c.Flags().IntVar(&f.grpcPort, "grpc-port", 0, "port on 127.0.0.1 for the load balancer's gRPC (0 = a free one)")
+	registerPorts(c, &f.httpPort, &f.grpcPort)
 	registerSource(c, &f.source)
 	f.overrideFlags.register(c)
 }
@@ -38,6 +37,11 @@ func (f *clusterFlags) register(c *cobra.Command) {
 func (f *clusterFlags) check(t *topology.Topology) error {
 	_, err := sourceDir(f.source)
 	return errors.Join(kind.UpOptions{Name: f.name, Topology: t, HTTPPort: f.httpPort, GRPCPort: f.grpcPort}.Check(), err)
+}
+
+func registerPorts(c *cobra.Command, http, grpc *int) {
+	c.Flags().IntVar(http, "http-port", 0, "port on 127.0.0.1 for the load balancer's HTTP (0 = a free one)")
+	c.Flags().IntVar(grpc, "grpc-port", 0, "port on 127.0.0.1 for the load balancer's gRPC (0 = a free one)")
 }
 
 func registerSource(c *cobra.Command, source *string) {
