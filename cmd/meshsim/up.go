@@ -54,8 +54,9 @@ func (a *app) newUp() *cobra.Command {
 		Use:   "up",
 		Short: "Raise the cluster of a topology, or reuse a standing one",
 		Long: `Raises a kind cluster shaped by a topology, with everything it needs: the
-container engine, the bundle of images (built when it is missing) and the
-load balancer's stand-in. A matching cluster that stands already is reused.`,
+container engine, the bundle of images (when it is missing pulled where
+registries answer, else built) and the load balancer's stand-in. A matching
+cluster that stands already is reused.`,
 		Example: "  meshsim up\n  meshsim up --topology ci --name pr-17\n  meshsim up --topology ./my-cluster.yaml\n  meshsim up --image linkerd/proxy=registry.example/proxy:patched",
 		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -130,7 +131,7 @@ func (a *app) giveUp(ctx context.Context, e *engine.Engine, failed error) error 
 	return a.stopUnused(context.WithoutCancel(ctx), o)
 }
 
-// ensureBundle opens the bundle of this source, building it when it is missing.
+// ensureBundle opens the bundle of this source, making it when it is missing.
 func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, error) {
 	dir, err := a.cache()
 	if err != nil {
@@ -144,7 +145,7 @@ func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, 
 	if err == nil || !errors.Is(err, bundle.ErrNotBuilt) || source == "" {
 		return b, err
 	}
-	return bundle.Build(ctx, bundle.BuildOptions{
+	return bundle.Make(ctx, bundle.BuildOptions{
 		Cache: dir, Source: source, Runner: a.runner, Log: a.log, Progress: a.progress,
 	})
 }
