@@ -47,6 +47,20 @@ func NewID(at time.Time, scenario string) string {
 	return at.UTC().Format("20060102T150405Z") + "-" + scenario
 }
 
+// CheckRoot makes root, the folder of runs, where it is missing, and finds out
+// whether runs can be made in it. The error is a fault.Invalid.
+func CheckRoot(root string) error {
+	const mend = "name a folder that can be written with --runs"
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return fault.NewInvalid(fmt.Errorf("make the folder of runs: %w", err), mend)
+	}
+	trial, err := os.MkdirTemp(root, ".trial-")
+	if err != nil {
+		return fault.NewInvalid(fmt.Errorf("write into the folder of runs: %w", err), mend)
+	}
+	return os.Remove(trial)
+}
+
 // Create makes a new run folder below root. It is an error when it is there
 // already, so that no run ever writes into another one.
 func Create(root, id string) (*Folder, error) {
@@ -95,7 +109,7 @@ func Open(path string) (*Folder, error) {
 func Latest(root string) (string, error) {
 	entries, err := os.ReadDir(root)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("list runs: %w", err)
+		return "", fault.NewInvalid(fmt.Errorf("list runs: %w", err), "name the folder that they are in with --runs")
 	}
 	sort.Slice(entries, func(i, j int) bool { return entries[i].Name() > entries[j].Name() })
 	for _, e := range entries {

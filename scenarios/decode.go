@@ -71,9 +71,9 @@ func (d *decoder) mapping(n *yaml.Node, what string, fields map[string]field, re
 		read, known := fields[key.Value]
 		switch {
 		case !known:
-			d.fail(key, "unknown key %q in %s; known are: %s", key.Value, what, names(fields))
+			d.fail(key, "unknown key %s in %s; known are: %s", quote(key.Value), what, names(fields))
 		case seen[key.Value]:
-			d.fail(key, "key %q is given twice in %s", key.Value, what)
+			d.fail(key, "key %s is given twice in %s", quote(key.Value), what)
 		default:
 			read(resolve(value))
 		}
@@ -126,15 +126,27 @@ func kindOf(n *yaml.Node) string {
 	case yaml.ScalarNode:
 		switch n.ShortTag() {
 		case "!!int":
-			return "the number " + n.Value
+			return "the number " + short(n.Value)
 		case "!!null":
 			return "nothing"
 		default:
-			return strconv.Quote(n.Value)
+			return quote(n.Value)
 		}
 	default:
 		return "nothing"
 	}
+}
+
+// quote quotes a value for a message, not more of it than one can read.
+func quote(s string) string { return strconv.Quote(short(s)) }
+
+const shown = 60 // runes of a wrong value
+
+func short(s string) string {
+	if r := []rune(s); len(r) > shown {
+		return string(r[:shown]) + "…"
+	}
+	return s
 }
 
 // scalar tells whether n is a scalar of one of the tags, and complains if not.
@@ -163,7 +175,7 @@ func (d *decoder) name(what string, into *string) field {
 			return
 		}
 		if !nameShape.MatchString(n.Value) {
-			d.fail(n, "%s %q should be lower-case letters, digits and dashes", what, n.Value)
+			d.fail(n, "%s %s should be lower-case letters, digits and dashes", what, quote(n.Value))
 			return
 		}
 		*into = n.Value
@@ -187,7 +199,7 @@ func (d *decoder) integer(what string, lo, hi int, into *int) field {
 		}
 		var v int
 		if err := n.Decode(&v); err != nil || v < lo || v > hi {
-			d.fail(n, "%s should be %s, not %s", what, should, n.Value)
+			d.fail(n, "%s should be %s, not %s", what, should, short(n.Value))
 			return
 		}
 		*into = v
@@ -200,7 +212,7 @@ func (d *decoder) seed(n *yaml.Node, into *uint64) {
 		return
 	}
 	if err := n.Decode(into); err != nil {
-		d.fail(n, "seed should be %s, not %s", should, n.Value)
+		d.fail(n, "seed should be %s, not %s", should, short(n.Value))
 	}
 }
 
@@ -213,7 +225,7 @@ func (d *decoder) number(what string, hi float64, into *float64) field {
 		}
 		var v float64
 		if err := n.Decode(&v); err != nil || !(v > 0 && v <= hi) {
-			d.fail(n, "%s should be %s, not %s", what, should, n.Value)
+			d.fail(n, "%s should be %s, not %s", what, should, short(n.Value))
 			return
 		}
 		*into = v
@@ -265,7 +277,7 @@ func (d *decoder) oneOf(what string, words []string, into *string) field {
 			return
 		}
 		if !slices.Contains(words, n.Value) {
-			d.fail(n, "%s should be %s, not %q", what, should, n.Value)
+			d.fail(n, "%s should be %s, not %s", what, should, quote(n.Value))
 			return
 		}
 		*into = n.Value

@@ -84,7 +84,7 @@ func open(nameOrPath string) (source string, raw []byte, err error) {
 		return "", nil, fault.NewInvalid(fmt.Errorf("scenario file %s is not there", nameOrPath), "meshsim scenarios list shows the shipped ones")
 	}
 	if err != nil {
-		return "", nil, fault.NewInvalid(fmt.Errorf("read scenario: %w", err), "")
+		return "", nil, fault.NewInvalid(fmt.Errorf("read scenario: %w", err), "name a .yaml file, or a scenario of meshsim scenarios list")
 	}
 	return nameOrPath, raw, nil
 }
@@ -199,7 +199,7 @@ func (r *reader) shopValues(into *map[string]any) field {
 		}
 		for i := 0; i < len(n.Content); i += 2 {
 			if key := n.Content[i]; !slices.Contains(shopKeys, key.Value) {
-				r.fail(key, "values may be of: %s; not %q", strings.Join(shopKeys, ", "), key.Value)
+				r.fail(key, "values may be of: %s; not %s", strings.Join(shopKeys, ", "), quote(key.Value))
 				return
 			}
 		}
@@ -317,7 +317,7 @@ func (r *reader) step(n *yaml.Node, s *Spec) (Step, bool) {
 	}
 	kind, ok := kindOfStep(name.Value)
 	if !ok {
-		r.fail(name, "unknown step %q; known are: %s", name.Value, strings.Join(stepNames(), ", "))
+		r.fail(name, "unknown step %s; known are: %s", quote(name.Value), strings.Join(stepNames(), ", "))
 		return Step{}, false
 	}
 	return Step{Name: kind.name, Options: kind.read(&r.decoder, options, s)}, true

@@ -10,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mitchellh/go-wordwrap"
+
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/scenarios/budget"
 	"meshsim.dev/meshsim/scenarios/shape"
@@ -153,18 +155,6 @@ func (s *Scenario) explainOverrides(b *strings.Builder) {
 }
 
 // wrap breaks text between words into lines of at most width characters.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
+func wrap(text string, width uint) []string {
+	return strings.Split(wordwrap.WrapString(text, width), "\n")
 }

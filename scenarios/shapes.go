@@ -85,7 +85,7 @@ func (r *shapeReader) shape(n *yaml.Node) shape.Shape {
 	}
 	read, known := kinds[name.Value]
 	if !known {
-		r.fail(name, "unknown shape %q; known are: %s", name.Value, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+		r.fail(name, "unknown shape %s; known are: %s", quote(name.Value), strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 		return silence
 	}
 	before := len(r.problems)

@@ -137,7 +137,7 @@ func TestAProgramThatDoesNotCompileFailsTheBuildAndLeavesNothing(t *testing.T) {
 
 func TestABuildOutsideACheckoutSaysWhatToDo(t *testing.T) {
 	_, err := build(t.Context(), parsed(t, smallLock), options(cache.Dir(t.TempDir()), t.TempDir(), command.Exec{}))
-	require.Equal(t, fault.Environment, fault.KindOf(err))
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
 	require.ErrorContains(t, err, "--source")
 }
 

@@ -51,6 +51,11 @@ func Pull(ctx context.Context, o PullOptions) (*Bundle, error) {
 }
 
 func pull(ctx context.Context, lock *Lock, o PullOptions) (*Bundle, error) {
+	if o.Mirror != "" {
+		if _, err := name.NewRegistry(o.Mirror); err != nil {
+			return nil, fault.NewInvalid(fmt.Errorf("mirror %q is no registry: %w", o.Mirror, err), "give HOST or HOST:PORT")
+		}
+	}
 	src, err := openCheckout(o.Source)
 	if err != nil {
 		return nil, err

@@ -26,11 +26,18 @@ const modulePath = "meshsim.dev/meshsim"
 // checkout is a source tree of this project.
 type checkout string
 
+// CheckSource says whether dir is a checkout that bundles can be built from. The
+// error is a fault.Invalid.
+func CheckSource(dir string) error {
+	_, err := openCheckout(dir)
+	return err
+}
+
 // openCheckout says whether dir is a checkout that bundles can be built from.
 func openCheckout(dir string) (checkout, error) {
 	const mend = "run it inside a clone of the project, or name one with --source; a machine without one takes `meshsim bundle load`"
 	if dir == "" {
-		return "", fault.NewEnvironment(errors.New("a source checkout is needed, and none was named"), mend)
+		return "", fault.NewInvalid(errors.New("a source checkout is needed, and none was named"), mend)
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -38,11 +45,11 @@ func openCheckout(dir string) (checkout, error) {
 	}
 	mod, err := os.ReadFile(filepath.Join(abs, "go.mod"))
 	if err != nil {
-		return "", fault.NewEnvironment(fmt.Errorf("%s is no source checkout: %w", dir, err), mend)
+		return "", fault.NewInvalid(fmt.Errorf("%s is no source checkout: %w", dir, err), mend)
 	}
 	first, _, _ := strings.Cut(string(mod), "\n")
 	if strings.TrimSpace(first) != "module "+modulePath {
-		return "", fault.NewEnvironment(fmt.Errorf("%s is not a checkout of %s", dir, modulePath), mend)
+		return "", fault.NewInvalid(fmt.Errorf("%s is not a checkout of %s", dir, modulePath), mend)
 	}
 	return checkout(abs), nil
 }

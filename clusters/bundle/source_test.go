@@ -47,7 +47,7 @@ func TestOnlyACheckoutOfThisProjectIsOne(t *testing.T) {
 	for name, dir := range map[string]string{"none": "", "empty": t.TempDir(), "another project": other} {
 		_, err := openCheckout(dir)
 		require.Error(t, err, name)
-		require.Equal(t, fault.Environment, fault.KindOf(err), name)
+		require.Equal(t, fault.Invalid, fault.KindOf(err), name)
 	}
 	c, err := openCheckout(tinyCheckout(t))
 	require.NoError(t, err)

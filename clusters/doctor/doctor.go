@@ -46,7 +46,7 @@ type Options struct {
 	Self     string             // path of the meshsim executable
 	Cluster  string             // name of the cluster; its own ports count as free
 	Ports    []int              // of 127.0.0.1 that must be free; 0 is left out
-	// Registries are hosts ("quay.io") to call once each; none is called otherwise.
+	// Registries are hosts ("quay.io") to call once each; none is called unasked.
 	Registries []string
 	Log        *slog.Logger
 	Progress   *progress.Reporter
@@ -83,10 +83,7 @@ func check(ctx context.Context, o Options, s system) []Finding {
 	e, findings := c.engine(ctx)
 	findings = append(findings, c.privileged(e), c.cgroup(), c.inotify(), c.memory(), c.disk())
 	findings = append(findings, c.kernelFeatures()...)
-	findings = append(findings, c.build())
-	if len(o.Registries) > 0 {
-		findings = append(findings, c.registries(ctx))
-	}
+	findings = append(findings, c.build(), c.registries(ctx))
 	return append(findings, c.ports()...)
 }
 

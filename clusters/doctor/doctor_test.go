@@ -107,7 +107,7 @@ func TestAHealthyMachineHasNoComplaint(t *testing.T) {
 		names = append(names, f.Name)
 	}
 	require.Equal(t, []string{"engine", "privileged containers", "control groups", "file watches", "memory", "disk",
-		"kernel overlayfs", "kernel bridge", "kernel veth", "kernel nf_tables", "kernel conntrack", "kernel netem", "building a bundle", "port 8080"}, names)
+		"kernel overlayfs", "kernel bridge", "kernel veth", "kernel nf_tables", "kernel conntrack", "kernel netem", "building a bundle", "registries", "port 8080"}, names)
 	require.Equal(t, "the host's Docker 24.0", findings[0].Detail)
 }
 
@@ -230,6 +230,7 @@ func TestWhatIsFineIsSaidToBeFine(t *testing.T) {
 		{"nothing is held back", func(_ *testing.T, p *patient) { p.noEngine("x") }, "privileged containers", "nothing is held back"},
 		{"control groups version 1 under Kubernetes 1.24", func(t *testing.T, p *patient) { p.v1(t) }, "control groups", "version 1"},
 		{"control groups on another system", func(_ *testing.T, p *patient) { p.goos = "darwin" }, "control groups", "those of the engine's machine"},
+		{"registries that nobody asked for", func(_ *testing.T, p *patient) { p.call = nil }, "registries", "not called: --registries HOST,… calls them; a bundle that is built needs none"},
 		{"registries that answer", func(_ *testing.T, p *patient) { p.Registries = []string{"a.io"} }, "registries", "a.io answer"},
 		{"a build whose debootstrap apt can bring", func(_ *testing.T, p *patient) {
 			p.installed = slices.DeleteFunc(p.installed, func(s string) bool { return s == "debootstrap" })

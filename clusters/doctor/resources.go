@@ -33,12 +33,12 @@ func (c checker) memory() Finding {
 		f.State, f.Detail = Warning, "cannot be told: "+err.Error()
 		return f
 	}
-	f.Detail = gib(have) + " free"
+	f.Detail = kind.GiB(have) + " free"
 	switch need := kind.NeededMemory(c.Topology); {
 	case have < need:
-		f.State, f.Mend = Missing, fmt.Sprintf("an empty cluster of this shape takes %s: free memory, or choose a smaller topology such as ci", gib(need))
+		f.State, f.Mend = Missing, fmt.Sprintf("an empty cluster of this shape takes %s: free memory, or choose a smaller topology such as ci", kind.GiB(need))
 	case have < memoryForSandbox:
-		f.State, f.Mend = Warning, fmt.Sprintf("a whole rehearsal takes up to %s", gib(memoryForSandbox))
+		f.State, f.Mend = Warning, fmt.Sprintf("a whole rehearsal takes up to %s", kind.GiB(memoryForSandbox))
 	}
 	return f
 }
@@ -52,12 +52,12 @@ func (c checker) disk() Finding {
 		f.State, f.Detail = Warning, "cannot be told: "+err.Error()
 		return f
 	}
-	f.Detail = fmt.Sprintf("%s free for %s", gib(have), c.Cache)
+	f.Detail = fmt.Sprintf("%s free for %s", kind.GiB(have), c.Cache)
 	switch {
 	case have < kind.NeededDisk():
-		f.State, f.Mend = Missing, fmt.Sprintf("a cluster takes %s: free disk space, or move the cache by MESHSIM_CACHE", gib(kind.NeededDisk()))
+		f.State, f.Mend = Missing, fmt.Sprintf("a cluster takes %s: free disk space, or move the cache by MESHSIM_CACHE", kind.GiB(kind.NeededDisk()))
 	case have < diskForBuild:
-		f.State, f.Mend = Warning, fmt.Sprintf("building a bundle takes up to %s; a loaded or pulled one takes less", gib(diskForBuild))
+		f.State, f.Mend = Warning, fmt.Sprintf("building a bundle takes up to %s; a loaded or pulled one takes less", kind.GiB(diskForBuild))
 	}
 	return f
 }
@@ -100,6 +100,9 @@ func (c checker) build() Finding {
 
 // registries calls every host once, all at a time.
 func (c checker) registries(ctx context.Context) Finding {
+	if len(c.Registries) == 0 {
+		return Finding{Name: "registries", State: OK, Detail: "not called: --registries HOST,… calls them; a bundle that is built needs none"}
+	}
 	silent := make([]string, len(c.Registries))
 	var wg sync.WaitGroup
 	for i, host := range c.Registries {
@@ -145,8 +148,6 @@ func (c checker) ports() []Finding {
 	}
 	return findings
 }
-
-func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
 
 func freeDisk(path string) (int64, error) { return kind.FreeDisk(path) }
 

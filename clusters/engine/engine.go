@@ -41,13 +41,13 @@ type Options struct {
 
 // Engine is a container engine that runs privileged containers.
 type Engine struct {
-	Private bool
-	Host    string   // unix:///…; "" is docker's default
-	Version string   // of the server, "20.10.24+dfsg1"
-	Wrapped bool     // containers start through the OCI runtime wrapper
-	Missing []string // capabilities that the host lacks, as CAP_SYS_RESOURCE
-	Log     string   // path of the private engine's log; "" otherwise
-	Started bool     `json:"-"` // by the call that returned it
+	Private bool     `json:"private"`
+	Host    string   `json:"host"`              // unix:///…; "" is docker's default
+	Version string   `json:"version"`           // of the server, "20.10.24+dfsg1"
+	Wrapped bool     `json:"wrapped"`           // containers start through the OCI runtime wrapper
+	Missing []string `json:"missing,omitempty"` // capabilities that the host lacks, as CAP_SYS_RESOURCE
+	Log     string   `json:"log,omitempty"`     // path of the private engine's log; "" otherwise
+	Started bool     `json:"-"`                 // by the call that returned it
 }
 
 // Docker returns the command `docker args…` aimed at this engine.
@@ -193,13 +193,22 @@ func (m *manager) findHost(ctx context.Context) (e *Engine, why string, err erro
 func (m *manager) identify(ctx context.Context, e *Engine) (id, version string, err error) {
 	out, err := m.Runner.Run(ctx, e.Docker("info", "--format", "{{.ID}} {{.ServerVersion}}"))
 	if err != nil {
-		return "", "", err
+		return "", "", noServer(err)
 	}
 	fields := strings.Fields(string(out.Stdout))
 	if len(fields) != 2 {
 		return "", "", fmt.Errorf("docker info answered %q", strings.TrimSpace(string(out.Stdout)))
 	}
 	return fields[0], fields[1], nil
+}
+
+// noServer is err, in plain words where an older docker command says only that
+// its template met no server.
+func noServer(err error) error {
+	if ce, ok := errors.AsType[*command.Error](err); ok && strings.HasPrefix(string(ce.Stderr), "template:") {
+		return errors.New("its server cannot be reached")
+	}
+	return err
 }
 
 // firstLine is the part of a command's error that says most: the last line the

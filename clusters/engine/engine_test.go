@@ -397,3 +397,13 @@ func TestTheWrapperFollowsANewBuildAndRefusesWhatCannotServe(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 }
+
+func TestAnOldDockerWithoutAServerIsToldInPlainWords(t *testing.T) {
+	template := &command.Error{Argv: []string{"docker", "info"}, ExitCode: 1, Err: errors.New("exit status 1"),
+		Stderr: []byte("template: :1:2: executing \"\" at <.ID>: reflect: indirection through nil pointer to embedded struct field Info\n")}
+	require.EqualError(t, noServer(template), "its server cannot be reached")
+	spoken := &command.Error{Argv: []string{"docker", "info"}, Err: errors.New("exit status 1"), Stderr: []byte("Cannot connect to the Docker daemon\n")}
+	require.Equal(t, error(spoken), noServer(spoken))
+	other := errors.New("no such file")
+	require.Equal(t, other, noServer(other))
+}

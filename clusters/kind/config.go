@@ -169,7 +169,7 @@ func shapeNotes(s spec) []string {
 			notes = append(notes, fmt.Sprintf("a node of group %s offers %d CPUs, where a %s has %d: the host has no more", g.Name, s.host.CPUs, g.InstanceType, g.VCPU))
 		}
 		if s.host.MemoryBytes < wantMemory {
-			notes = append(notes, fmt.Sprintf("a node of group %s offers %s of memory, where a %s has %d GiB: the host has no more", g.Name, gib(s.host.MemoryBytes), g.InstanceType, g.MemoryGiB))
+			notes = append(notes, fmt.Sprintf("a node of group %s offers %s of memory, where a %s has %d GiB: the host has no more", g.Name, GiB(s.host.MemoryBytes), g.InstanceType, g.MemoryGiB))
 		}
 	}
 	return notes

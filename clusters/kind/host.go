@@ -83,18 +83,19 @@ func (m machine) preflight(h hostInfo, t *topology.Topology, ports ...int) error
 		}
 	}
 	if have, err := m.freeMemory(); err == nil && have < NeededMemory(t) {
-		problems = append(problems, fault.NewEnvironment(fmt.Errorf("the host has %s of memory free, and %d nodes take %s", gib(have), len(t.Workers())+1, gib(NeededMemory(t))),
+		problems = append(problems, fault.NewEnvironment(fmt.Errorf("the host has %s of memory free, and %d nodes take %s", GiB(have), len(t.Workers())+1, GiB(NeededMemory(t))),
 			"free memory, or raise a smaller topology such as ci"))
 	}
 	// Where the engine is on another machine its folder is not to be seen here.
 	if have, err := m.freeDisk(h.DockerRoot); err == nil && have < NeededDisk() {
-		problems = append(problems, fault.NewEnvironment(fmt.Errorf("%s has %s of disk free, and a cluster takes %s", h.DockerRoot, gib(have), gib(NeededDisk())),
+		problems = append(problems, fault.NewEnvironment(fmt.Errorf("%s has %s of disk free, and a cluster takes %s", h.DockerRoot, GiB(have), GiB(NeededDisk())),
 			"free disk space there, or move the cache by MESHSIM_CACHE"))
 	}
 	return errors.Join(problems...)
 }
 
-func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
+// GiB writes bytes as people count memory and disk.
+func GiB(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
 
 // FreeDisk is the space left for root below path, in bytes.
 func FreeDisk(path string) (int64, error) {

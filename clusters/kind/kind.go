@@ -80,6 +80,28 @@ type UpOptions struct {
 	GRPCPort int // the same
 }
 
+// Check finds what is wrong with the name, the ports and the topology's version,
+// which needs neither engine nor bundle. The error is a fault.Invalid.
+func (o UpOptions) Check() error {
+	if err := CheckName(o.Name); err != nil {
+		return err
+	}
+	for _, given := range []struct {
+		flag string
+		port int
+	}{{"--http-port", o.HTTPPort}, {"--grpc-port", o.GRPCPort}} {
+		if given.port < 0 || given.port > 65535 {
+			return fault.NewInvalid(fmt.Errorf("%d is no port", given.port),
+				"give "+given.flag+" a number from 1 to 65535, or 0 for a free one")
+		}
+	}
+	if o.HTTPPort != 0 && o.HTTPPort == o.GRPCPort {
+		return fault.NewInvalid(fmt.Errorf("port %d is asked for twice", o.HTTPPort), "give --http-port and --grpc-port a port each")
+	}
+	_, err := minorVersion(o.Topology.KubernetesVersion)
+	return err
+}
+
 // DownOptions says which cluster to remove.
 type DownOptions struct {
 	Name     string
@@ -98,7 +120,7 @@ type DownOptions struct {
 // kind reads where Docker is from the environment, so Up sets DOCKER_HOST in
 // this process while kind works: one Up at a time in a process.
 func Up(ctx context.Context, o UpOptions) (*Cluster, error) {
-	if err := checkName(o.Name); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	r := newRaiser(o)
@@ -114,7 +136,7 @@ func Up(ctx context.Context, o UpOptions) (*Cluster, error) {
 // the network kind when nobody else uses it. It is idempotent and needs no
 // record, so it also clears up after a process that was killed.
 func Down(ctx context.Context, o DownOptions) error {
-	if err := checkName(o.Name); err != nil {
+	if err := CheckName(o.Name); err != nil {
 		return err
 	}
 	unlock, err := filelock.Lock(ctx, lockPath(o.Cache, o.Name), "cluster "+o.Name)
@@ -140,7 +162,7 @@ func Occupy(d cache.Dir, name string) (release func(), err error) {
 // Open reads the record of a standing cluster. Without one the error is a
 // fault.Environment.
 func Open(d cache.Dir, name string) (*Cluster, error) {
-	if err := checkName(name); err != nil {
+	if err := CheckName(name); err != nil {
 		return nil, err
 	}
 	c, err := readRecord(recordPath(d, name))
@@ -157,7 +179,8 @@ func Open(d cache.Dir, name string) (*Cluster, error) {
 // 30 leaves room for kind's suffixes within a host name.
 var namePattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$`)
 
-func checkName(name string) error {
+// CheckName tells whether a cluster may be named so. The error is a fault.Invalid.
+func CheckName(name string) error {
 	if namePattern.MatchString(name) {
 		return nil
 	}

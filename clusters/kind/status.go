@@ -17,24 +17,27 @@ import (
 
 // Status is how a cluster is at this moment.
 type Status struct {
-	Cluster    *Cluster // nil when there is no record: none, or a half-made one
-	Containers []Container
-	Nodes      []NodeStatus // empty when the API does not answer
-	APIError   string       // why it does not; "" when it does
+	Cluster    *Cluster     `json:"cluster"` // nil when there is no record: none, or a half-made one
+	Containers []Container  `json:"containers"`
+	Nodes      []NodeStatus `json:"nodes"`              // empty when the API does not answer
+	APIError   string       `json:"apiError,omitempty"` // why it does not; "" when it does
 }
 
 // Container is one of the cluster's containers.
 type Container struct {
-	Name  string
-	Role  string // node, registry or aws
-	State string // docker's: running, paused, exited, …
-	Ports string // as docker prints them
+	Name  string `json:"name"`
+	Role  string `json:"role"`  // node, registry or aws
+	State string `json:"state"` // docker's: running, paused, exited, …
+	Ports string `json:"ports"` // as docker prints them
 }
 
 // NodeStatus is one node as Kubernetes sees it.
 type NodeStatus struct {
-	Name, Zone, NodeGroup, Version string
-	Ready                          bool
+	Name      string `json:"name"`
+	Zone      string `json:"zone,omitempty"`
+	NodeGroup string `json:"nodeGroup,omitempty"`
+	Version   string `json:"version"`
+	Ready     bool   `json:"ready"`
 }
 
 // Ready counts the ready nodes.
@@ -61,14 +64,14 @@ const statusTimeout = 10 * time.Second
 // GetStatus looks at a cluster and changes nothing. A cluster that is not there
 // is no error: its Status is empty.
 func GetStatus(ctx context.Context, o StatusOptions) (*Status, error) {
-	if err := checkName(o.Name); err != nil {
+	if err := CheckName(o.Name); err != nil {
 		return nil, err
 	}
 	c, err := readRecord(recordPath(o.Cache, o.Name))
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Cluster: c}
+	s := &Status{Cluster: c, Containers: []Container{}, Nodes: []NodeStatus{}}
 	if o.Engine == nil {
 		return s, nil
 	}
@@ -82,9 +85,11 @@ func GetStatus(ctx context.Context, o StatusOptions) (*Status, error) {
 	if c == nil {
 		return s, nil
 	}
-	if s.Nodes, err = nodeStatuses(ctx, c); err != nil {
+	nodes, err := nodeStatuses(ctx, c)
+	if err != nil {
 		s.APIError = err.Error()
 	}
+	s.Nodes = append(s.Nodes, nodes...)
 	return s, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/topology"
 )
 
 var allContainers = []string{"meshsim-aws", "meshsim-control-plane", "meshsim-registry", "meshsim-worker", "meshsim-worker2", "meshsim-worker3"}
@@ -262,7 +263,7 @@ func TestNamesOfClusters(t *testing.T) {
 		"meshsim": true, "a": true, "a-1": true, strings.Repeat("a", 30): true,
 		"": false, "-a": false, "a-": false, "A": false, "a_b": false, "../x": false, strings.Repeat("a", 31): false,
 	} {
-		err := checkName(name)
+		err := CheckName(name)
 		require.Equal(t, good, err == nil, name)
 		if !good {
 			require.Equal(t, fault.Invalid, fault.KindOf(err), name)
@@ -282,11 +283,37 @@ func TestADamagedRecordIsToldWithItsMend(t *testing.T) {
 	}
 }
 
+func TestWrongOptionsAreToldWithTheirFlag(t *testing.T) {
+	ci, err := topology.Load("ci")
+	require.NoError(t, err)
+	for name, c := range map[string]struct {
+		http, grpc int
+		says       string // "" when nothing is wrong
+	}{
+		"free ports":                {0, 0, ""},
+		"two ports":                 {8080, 9090, ""},
+		"the same port twice":       {8080, 8080, "--http-port and --grpc-port"},
+		"a port below all":          {-1, 0, "--http-port"},
+		"a port beyond the last":    {0, 65536, "--grpc-port"},
+		"the last port that is one": {65535, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := UpOptions{Name: "meshsim", Topology: ci, HTTPPort: c.http, GRPCPort: c.grpc}.Check()
+			if c.says == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.Equal(t, fault.Invalid, fault.KindOf(err))
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
+
 func TestStatusTellsOfContainersAndAnAPIThatDoesNotAnswer(t *testing.T) {
 	b := newBench(t)
 	empty, err := GetStatus(t.Context(), StatusOptions{Name: "meshsim", Engine: b.Engine, Cache: b.Cache, Runner: b.docker})
 	require.NoError(t, err)
-	require.Equal(t, &Status{}, empty)
+	require.Equal(t, &Status{Containers: []Container{}, Nodes: []NodeStatus{}}, empty)
 	_, err = b.up(t.Context())
 	require.NoError(t, err)
 	s, err := GetStatus(t.Context(), StatusOptions{Name: "meshsim", Engine: b.Engine, Cache: b.Cache, Runner: b.docker})

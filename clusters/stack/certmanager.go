@@ -72,12 +72,17 @@ func certManagerValues(env *Env) (map[string]any, error) {
 	// Ready makes the same check, and without an image of its own.
 	values["startupapicheck"] = map[string]any{"enabled": false}
 	values["prometheus"] = map[string]any{"enabled": false}
-	values["global"] = map[string]any{"leaderElection": map[string]any{
-		// Leases in cert-manager's own namespace go when it goes; short ones
-		// let a new pod take over at once from one that was killed.
-		"namespace":     NamespaceCertManager,
-		"leaseDuration": "15s", "renewDeadline": "10s", "retryPeriod": "2s",
-	}}
+	values["global"] = map[string]any{
+		"leaderElection": map[string]any{
+			// Leases in cert-manager's own namespace go when it goes; short ones
+			// let a new pod take over at once from one that was killed.
+			"namespace":     NamespaceCertManager,
+			"leaseDuration": "15s", "renewDeadline": "10s", "retryPeriod": "2s",
+		},
+		// Who may edit the shop must not be able to ask for a Certificate there: a
+		// ClusterIssuer serves every namespace, and this one signs the mesh's CAs.
+		"rbac": map[string]any{"aggregateClusterRoles": false},
+	}
 	return values, nil
 }
 

@@ -235,6 +235,7 @@ func TestCertManagerTakesItsImagesFromTheBundle(t *testing.T) {
 	require.Equal(t, "meshsim.local/cert-manager-cainjector", v["cainjector"].(map[string]any)["image"].(map[string]any)["repository"])
 	require.Equal(t, map[string]any{"enabled": false}, v["startupapicheck"])
 	require.Equal(t, "cert-manager", v["global"].(map[string]any)["leaderElection"].(map[string]any)["namespace"], "nothing stays behind in kube-system")
+	require.Equal(t, map[string]any{"aggregateClusterRoles": false}, v["global"].(map[string]any)["rbac"], "developers get no part of the mesh's issuer")
 	b.Env.Images = fakeImages{lacks: "cert-manager-webhook"}
 	_, err = certManagerValues(b.Env)
 	require.ErrorContains(t, err, "cert-manager-webhook is not in the bundle")

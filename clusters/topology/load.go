@@ -16,6 +16,8 @@ import (
 //go:embed *.yaml
 var shipped embed.FS
 
+const mend = "docs/scenarios.md tells every key of a topology"
+
 // Shipped returns the names of the topologies that come with meshsim, sorted.
 func Shipped() []string {
 	entries, err := shipped.ReadDir(".")
@@ -47,7 +49,7 @@ func Load(nameOrPath string) (*Topology, error) {
 			"name one of "+strings.Join(Shipped(), ", ")+", or give the path of a topology file")
 	}
 	if err != nil {
-		return nil, fault.NewInvalid(fmt.Errorf("read the topology: %w", err), "")
+		return nil, fault.NewInvalid(fmt.Errorf("read the topology: %w", err), mend)
 	}
 	return Parse(nameOrPath, data)
 }
@@ -59,7 +61,7 @@ func Parse(file string, data []byte) (*Topology, error) {
 		problems = append(problems, withoutEchoes(problems, check(doc))...)
 	}
 	if len(problems) > 0 {
-		return nil, fault.NewInvalid(problemsError(file, problems), "")
+		return nil, fault.NewInvalid(problemsError(file, problems), mend)
 	}
 	s := doc.content.Spec
 	t := &Topology{

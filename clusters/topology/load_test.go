@@ -137,7 +137,9 @@ func TestEveryProblemIsToldWithItsLine(t *testing.T) {
 			_, err := Parse("f.yaml", []byte(strings.Replace(valid, tc.old, tc.new, 1)))
 			require.Error(t, err)
 			require.Equal(t, fault.Invalid, fault.KindOf(err))
-			require.Equal(t, tc.want, strings.Split(err.Error(), "\n"))
+			told := strings.Split(err.Error(), "\n")
+			require.Equal(t, tc.want, told[:len(told)-1])
+			require.Contains(t, told[len(told)-1], "mend: docs/scenarios.md")
 		})
 	}
 }
@@ -151,9 +153,22 @@ func TestWhatIsNoTopologyAtAllIsRefused(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, err := Parse("f.yaml", []byte(tc.text))
-			require.EqualError(t, err, tc.want)
+			require.EqualError(t, err, tc.want+"\n  mend: "+mend)
 		})
 	}
+}
+
+func TestTheDocumentsTopologyIsOne(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "docs", "scenarios.md"))
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(raw), "## Topologies\n")
+	require.True(t, found)
+	_, rest, _ = strings.Cut(rest, "```yaml\n")
+	text, _, _ := strings.Cut(rest, "```\n")
+	top, err := Parse("docs/scenarios.md", []byte(text))
+	require.NoError(t, err)
+	require.Equal(t, "staging", top.Name)
+	require.Len(t, top.Workers(), 3)
 }
 
 func TestAnUnknownNameIsToldWithTheKnownOnes(t *testing.T) {

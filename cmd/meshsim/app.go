@@ -7,7 +7,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/mitchellh/go-wordwrap"
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
 
@@ -116,22 +119,47 @@ Exit codes: 0 pass, 1 a budget is broken, 2 wrong use or invalid input,
 		a.newRun(), a.newReport(), a.newCompare(), a.newHistory(), a.newScenarios(), a.newTraffic(),
 		a.newBundle(), a.newEngine(), a.newDoctor(), a.newVersion(),
 	)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 	return root
+}
+
+// helpWidth is how many columns help and lists may take.
+const helpWidth = 100
+
+// hang wraps text that begins at a column, and indents its other lines to it.
+func hang(text string, column int) string {
+	return strings.ReplaceAll(wordwrap.WrapString(text, uint(helpWidth-column)), "\n", "\n"+strings.Repeat(" ", column))
 }
 
 // args wraps an argument check so that a refusal is wrong use.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, got []string) error {
 		if err := check(c, got); err != nil {
-			return &usageError{fmt.Errorf("%s: %w\n  mend: see `%s --help`", c.CommandPath(), err, c.CommandPath())}
+			mend := fmt.Sprintf("see `%s --help`", c.CommandPath())
+			if !c.HasSubCommands() {
+				mend = fmt.Sprintf("call it as `%s`; %s", c.UseLine(), mend)
+			}
+			return &usageError{fmt.Errorf("%s: %w\n  mend: %s", strings.TrimPrefix(c.CommandPath(), "meshsim "), err, mend)}
 		}
 		return nil
 	}
 }
 
+// noArgs is cobra.NoArgs, which calls every argument an unknown command.
+func noArgs(c *cobra.Command, got []string) error {
+	switch {
+	case len(got) == 0:
+		return nil
+	case c.HasSubCommands():
+		return fmt.Errorf("unknown command %q", got[0])
+	}
+	return fmt.Errorf("it takes no argument, but got %q", got[0])
+}
+
 func (a *app) cache() (cache.Dir, error) {
 	if a.cacheDir != "" {
-		return cache.Dir(a.cacheDir), nil
+		abs, err := filepath.Abs(a.cacheDir) // other programs run elsewhere
+		return cache.Dir(abs), err
 	}
 	return cache.Default()
 }

@@ -20,7 +20,7 @@ func (a *app) newBundle() *cobra.Command {
 file. build makes it from Go modules and Debian packages, pull takes the official
 images and charts, save and load carry it to a machine with nothing.`,
 		Example: "  meshsim bundle build\n  meshsim bundle list\n  meshsim bundle save bundle.tar",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.newBundleBuild(), a.newBundlePull(), a.newBundleList(), a.newBundleVerify(), a.newBundleSave(), a.newBundleLoad())
@@ -47,7 +47,7 @@ func (a *app) newBundleBuild() *cobra.Command {
 interrupted at any time and goes on where it was. What cannot be built, such as
 Linkerd, can be given with --image and --chart.`,
 		Example: "  meshsim bundle build\n  meshsim bundle build --only fakeshop,fakemesh\n  meshsim bundle build --overrides linkerd-from-files.yaml",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.cache()
 			if err != nil {
@@ -84,7 +84,7 @@ func (a *app) newBundlePull() *cobra.Command {
 		Use:     "pull",
 		Short:   "Take the official images and charts from their registries",
 		Example: "  meshsim bundle pull\n  meshsim bundle pull --mirror registry.example:5000\n  meshsim bundle pull --image linkerd/proxy=my.registry/linkerd/proxy:patched",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := a.cache()
 			if err != nil {
@@ -130,9 +130,10 @@ func (a *app) newBundleList() *cobra.Command {
 	var source string
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the images and charts with versions and digests",
-		Args:  args(cobra.NoArgs),
+		Use:     "list",
+		Short:   "List the images and charts with versions and digests",
+		Example: "  meshsim bundle list\n  meshsim bundle list --json",
+		Args:    args(noArgs),
 		RunE: func(*cobra.Command, []string) error {
 			b, err := a.openBundle(source)
 			if err != nil {
@@ -186,9 +187,10 @@ func short(digest string) string {
 func (a *app) newBundleVerify() *cobra.Command {
 	var source string
 	c := &cobra.Command{
-		Use:   "verify",
-		Short: "Check every file of the bundle against its digest",
-		Args:  args(cobra.NoArgs),
+		Use:     "verify",
+		Short:   "Check every file of the bundle against its digest",
+		Example: "  meshsim bundle verify",
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			b, err := a.openBundle(source)
 			if err != nil {

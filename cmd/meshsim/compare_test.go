@@ -47,7 +47,7 @@ func TestTwoRunsAreComparedByName(t *testing.T) {
 
 	code, stdout, stderr = run(t, "compare", "1-good", "2-bad", "--runs", runs)
 	require.Equal(t, 1, code, stderr)
-	require.Contains(t, stdout, "✗ worse  failed requests = 0  soak   0, pass  40, fail")
+	require.Contains(t, stdout, "✗ worse    failed requests = 0\n           soak: 0, pass; then 40, fail")
 	require.Contains(t, stdout, "1 worse, 0 better, 0 the same")
 
 	code, stdout, _ = run(t, "compare", "2-bad", "1-good", "--runs", runs, "--json")

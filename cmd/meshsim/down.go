@@ -23,7 +23,7 @@ func (a *app) newDown() *cobra.Command {
 killed run left behind. The private engine is stopped with its last cluster.
 Run folders and the cache of images stay.`,
 		Example: "  meshsim down\n  meshsim down --name pr-17\n  meshsim down --all",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if all && c.Flags().Changed("name") {
 				return usagef("--all and --name exclude each other\n  mend: give one of them")
@@ -49,12 +49,9 @@ func (a *app) lower(ctx context.Context, names []string, keepEngine bool) error 
 	if err != nil {
 		return err
 	}
-	e, err := engine.Find(ctx, o)
-	if err != nil && !errors.Is(err, engine.ErrNone) {
+	e, err := findEngine(ctx, o) // without one Down still removes the cluster's state
+	if err != nil {
 		return err
-	}
-	if errors.Is(err, engine.ErrNone) {
-		e = nil // Down still removes the cluster's state
 	}
 	for _, name := range names {
 		err := kind.Down(ctx, kind.DownOptions{Name: name, Engine: e, Cache: o.Cache, Runner: a.runner, Log: a.log, Progress: a.progress})

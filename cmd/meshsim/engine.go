@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +19,7 @@ func (a *app) newEngine() *cobra.Command {
 Otherwise, as root on Debian, it runs a private one with a data root, socket and
 pid file of its own, and never touches an engine that is already there.`,
 		Example: "  meshsim engine start\n  meshsim engine status\n  meshsim engine stop",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.newEngineStart(), a.newEngineStop(), a.newEngineStatus())
@@ -29,7 +30,10 @@ func (a *app) newEngineStart() *cobra.Command {
 	return &cobra.Command{
 		Use:   "start",
 		Short: "Find an engine that works, or start a private one",
-		Args:  args(cobra.NoArgs),
+		Long: `Finds an engine that really runs privileged containers, or starts the private
+one and, as root on Debian, installs what that needs. up and run do it by themselves.`,
+		Example: "  meshsim engine start",
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := a.engineOptions()
 			if err != nil {
@@ -48,7 +52,10 @@ func (a *app) newEngineStop() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the private engine; the host's own is left alone",
-		Args:  args(cobra.NoArgs),
+		Long: `Removes every container of the private engine and ends it; its images stay in
+the cache. The last down does it by itself.`,
+		Example: "  meshsim engine stop",
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := a.engineOptions()
 			if err != nil {
@@ -62,18 +69,17 @@ func (a *app) newEngineStop() *cobra.Command {
 func (a *app) newEngineStatus() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "Show the engine in use",
-		Args:  args(cobra.NoArgs),
+		Use:     "status",
+		Short:   "Show the engine in use",
+		Example: "  meshsim engine status\n  meshsim engine status --json",
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := a.engineOptions()
 			if err != nil {
 				return err
 			}
-			e, err := engine.Find(c.Context(), o)
-			if errors.Is(err, engine.ErrNone) {
-				e = nil
-			} else if err != nil {
+			e, err := findEngine(c.Context(), o)
+			if err != nil {
 				return err
 			}
 			return a.printEngine(e, asJSON)
@@ -81,6 +87,15 @@ func (a *app) newEngineStatus() *cobra.Command {
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// findEngine returns the engine that is running, or nil when there is none.
+func findEngine(ctx context.Context, o engine.Options) (*engine.Engine, error) {
+	e, err := engine.Find(ctx, o)
+	if errors.Is(err, engine.ErrNone) {
+		return nil, nil
+	}
+	return e, err
 }
 
 func (a *app) printEngine(e *engine.Engine, asJSON bool) error {

@@ -23,7 +23,7 @@ run. It reads history.db beside the run folders, which is made from them, brough
 up to date at each call, and may be deleted at any time. The exit code does not
 depend on the verdicts.`,
 		Example: "  meshsim history\n  meshsim history --scenario mtls-rollout --last 20\n  meshsim history --json",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if q.Last < 0 {
 				return usagef("--last=%d: it cannot be below zero", q.Last)

@@ -5,14 +5,21 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 
+	"meshsim.dev/meshsim/clusters/doctor"
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
@@ -98,6 +105,13 @@ func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
 		require.Contains(t, string(shipped), old)
 		return write(strings.Replace(string(shipped), old, new, 1))
 	}
+	topologyOf := func(version string) string {
+		ci, err := os.ReadFile("../../clusters/topology/ci.yaml")
+		require.NoError(t, err)
+		text := regexp.MustCompile("kubernetesVersion: .*").ReplaceAllString(string(ci), "kubernetesVersion: "+version)
+		require.Contains(t, text, version)
+		return write(text)
+	}
 	for _, c := range []struct {
 		name string
 		args []string
@@ -116,6 +130,25 @@ func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
 		{"a run that is not there", []string{"report", "nope"}, []string{"nope", "mend:"}},
 		{"no run at all", []string{"report", "latest", "--runs", t.TempDir()}, []string{"no run", "mend:"}},
 		{"flags that exclude each other", []string{"down", "--all", "--name", "x"}, []string{"--all"}},
+		{"an argument where there is none", []string{"up", "eks-1.24"}, []string{"eks-1.24", "meshsim up [flags]"}},
+		{"an unknown command of a group", []string{"bundle", "frob"}, []string{`unknown command "frob"`}},
+		{"a cluster's name that is none", []string{"up", "--name", "../x"}, []string{`"../x"`, "mend:"}},
+		{"a rehearsal's cluster that is no name", []string{"run", "mtls-rollout", "--name", "A b"}, []string{`"A b"`, "mend:"}},
+		{"a doctor's cluster that is no name", []string{"doctor", "--name", "../x"}, []string{`"../x"`, "mend:"}},
+		{"a port that is none", []string{"up", "--http-port", "99999"}, []string{"99999", "--http-port"}},
+		{"a port for two", []string{"run", "mtls-rollout", "--http-port", "8080", "--grpc-port", "8080"}, []string{"8080", "mend:"}},
+		{"a topology that kind cannot raise", []string{"up", "--topology", topologyOf("v1.99.0")}, []string{"v1.99.0", "mend:"}},
+		{"a topology that is none", []string{"up", "--topology", write("kind: Topology\n")}, []string{"scenario.yaml:1:", "mend:"}},
+		{"a source that is no checkout", []string{"up", "--source", t.TempDir()}, []string{"no source checkout", "--source"}},
+		{"a bundle's source that is no checkout", []string{"bundle", "list", "--source", t.TempDir()}, []string{"no source checkout", "--source"}},
+		{"a mirror that is no host", []string{"bundle", "pull", "--source", "../..", "--mirror", "not a host"}, []string{"not a host", "mend:"}},
+		{"runs where none can be made", []string{"run", "mtls-rollout", "--runs", "/dev/null/runs"}, []string{"/dev/null", "--runs"}},
+		{"the latest of a file", []string{"report", "latest", "--runs", "/dev/null"}, []string{"/dev/null", "--runs"}},
+		{"the history of nothing", []string{"history", "--runs", filepath.Join(t.TempDir(), "nope")}, []string{"nope", "--runs"}},
+		{"two forms at once", []string{"status", "--json", "--kubeconfig"}, []string{"--kubeconfig"}},
+		{"a mesh that there is not", []string{"run", "mtls-rollout", "--mesh", "istio"}, []string{"istio", "fakemesh"}},
+		{"a value too long to read", []string{"run", changed("seed: 5000", "seed: "+strings.Repeat("x", 1000))}, []string{"seed", strings.Repeat("x", 60) + "…"}},
+		{"several scenarios, each told of", []string{"scenarios", "validate", "nope", changed("seed: 5000", "seed: many"), "mtls-rollout"}, []string{"nope", `"many"`}},
 		{"a bundle file that is not there", []string{"bundle", "load", "/nope.tar"}, []string{"/nope.tar", "mend:"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,6 +157,7 @@ func TestBadInputIsOneClearErrorBeforeAnythingIsRaised(t *testing.T) {
 			for _, want := range c.want {
 				require.Contains(t, stderr, want)
 			}
+			require.Less(t, len(stderr), 1200, "an error is short enough to be read")
 		})
 	}
 }
@@ -189,12 +223,97 @@ func TestOnlyStandingClustersKeepTheEngineAndAllThatWereBegunAreRemoved(t *testi
 	require.ElementsMatch(t, []string{"standing", "killed"}, all)
 }
 
-func TestHelpHasExamples(t *testing.T) {
-	for _, command := range []string{"up", "down", "status", "run", "report", "compare", "history", "scenarios", "traffic", "bundle", "engine", "doctor"} {
-		code, stdout, _ := run(t, command, "--help")
+func TestEveryCommandsHelpHasExamplesThatAreTrueAndFitsAScreen(t *testing.T) {
+	a := &app{streams: Streams{Out: io.Discard, Err: io.Discard}}
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		require.NotEmpty(t, c.Example, c.CommandPath())
+		for line := range strings.Lines(c.Example) {
+			requireTrue(t, a.newRoot(), line)
+		}
+		code, stdout, _ := run(t, append(strings.Fields(c.CommandPath())[1:], "--help")...)
 		require.Equal(t, 0, code)
-		require.Contains(t, stdout, "Examples:", command)
+		for line := range strings.Lines(stdout) {
+			if !strings.Contains(c.Example, strings.TrimSpace(line)) {
+				require.LessOrEqual(t, utf8.RuneCountInString(line), helpWidth+1, line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
 	}
+	walk(a.newRoot())
+}
+
+// requireTrue parses an example as the shell and the command would.
+func requireTrue(t *testing.T, root *cobra.Command, example string) {
+	t.Helper()
+	example, _, _ = strings.Cut(example, "   #")
+	_, example, found := strings.Cut(example, "meshsim ")
+	require.True(t, found, example)
+	example, _, _ = strings.Cut(example, " | ")
+	example, _, _ = strings.Cut(example, " > ")
+	example, _, _ = strings.Cut(example, ")")
+	words := shellWords.FindAllString(example, -1)
+	c, rest, err := root.Find(words)
+	require.NoError(t, err, example)
+	require.NoError(t, c.ParseFlags(rest), example)
+	require.NoError(t, c.ValidateArgs(c.Flags().Args()), example)
+}
+
+var shellWords = regexp.MustCompile(`'[^']*'|\S+`)
+
+func TestListsFitAScreen(t *testing.T) {
+	_, stdout, _ := run(t, "scenarios", "list")
+	for line := range strings.Lines(stdout) {
+		require.LessOrEqual(t, utf8.RuneCountInString(line), helpWidth+1, line)
+	}
+	var out strings.Builder
+	a := &app{streams: Streams{Out: &out}}
+	require.NoError(t, a.printFindings([]doctor.Finding{{Name: "kernel netem", State: doctor.Warning,
+		Detail: strings.Repeat("absent ", 20), Mend: strings.Repeat("load it ", 20)}}, false))
+	for line := range strings.Lines(out.String()) {
+		require.LessOrEqual(t, utf8.RuneCountInString(line), helpWidth+1, line)
+	}
+	require.Contains(t, out.String(), "\n"+strings.Repeat(" ", 23)+"mend: load it load it")
+}
+
+func TestTheDoctorLooksAtThePortsThatItIsGiven(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no engine, which is another finding
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	_, taken, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	code, stdout, stderr := run(t, "doctor", "--http-port", taken, "--json")
+	require.Equal(t, 4, code, stderr)
+	var findings []doctor.Finding
+	require.NoError(t, json.Unmarshal([]byte(stdout), &findings))
+	i := slices.IndexFunc(findings, func(f doctor.Finding) bool { return f.Name == "port "+taken })
+	require.GreaterOrEqual(t, i, 0, stdout)
+	require.Equal(t, doctor.Missing, findings[i].State)
+	require.Contains(t, findings[i].Mend, taken)
+}
+
+func TestAKubeconfigThatIsNotThereIsAnError(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // no engine: only the record counts
+	code, stdout, stderr := run(t, "status", "--kubeconfig")
+	require.Equal(t, 4, code, stderr)
+	require.Empty(t, stdout)
+	require.Contains(t, stderr, "meshsim up")
+
+	code, stdout, stderr = run(t, "status", "--json")
+	require.Equal(t, 0, code, stderr)
+	require.JSONEq(t, `{"cluster": null, "containers": [], "nodes": []}`, stdout)
+}
+
+func TestAGivenCacheIsFoundFromAnyFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	want, err := filepath.Abs("here")
+	require.NoError(t, err)
+	got, err := (&app{cacheDir: "here"}).cache()
+	require.NoError(t, err)
+	require.Equal(t, want, string(got))
 }
 
 func TestAnInterruptedCommandExits130(t *testing.T) {

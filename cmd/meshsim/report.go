@@ -25,7 +25,7 @@ prints the JSON schema that verdict.json keeps to, and judges nothing.`,
 		Example: "  meshsim report latest\n  meshsim report results/runs/20240611T090000Z-mtls-rollout\n  meshsim report latest --json\n  meshsim report --schema > verdict.schema.json",
 		Args: args(func(c *cobra.Command, names []string) error {
 			if schema {
-				return cobra.NoArgs(c, names)
+				return noArgs(c, names)
 			}
 			return cobra.ExactArgs(1)(c, names)
 		}),

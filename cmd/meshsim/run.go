@@ -72,7 +72,7 @@ func (a *app) rehearse(ctx context.Context, s *scenarios.Scenario, t *topology.T
 	if err != nil {
 		return err
 	}
-	if err := checkMesh(o.mesh); err != nil {
+	if err := errors.Join(checkMesh(o.mesh), o.check(t), results.CheckRoot(o.runs)); err != nil {
 		return err
 	}
 	_, err = kind.Open(dir, o.name)

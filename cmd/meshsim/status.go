@@ -1,13 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"meshsim.dev/meshsim/clusters/engine"
 	"meshsim.dev/meshsim/clusters/kind"
 )
 
@@ -18,17 +16,18 @@ func (a *app) newStatus() *cobra.Command {
 		Use:     "status",
 		Short:   "Show how a cluster is",
 		Example: "  meshsim status\n  meshsim status --json\n  kubectl --kubeconfig $(meshsim status --kubeconfig) get pods -A",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			o, err := a.engineOptions()
 			if err != nil {
 				return err
 			}
-			e, err := engine.Find(c.Context(), o)
-			if errors.Is(err, engine.ErrNone) {
-				e = nil
-			} else if err != nil {
+			e, err := findEngine(c.Context(), o)
+			if err != nil {
 				return err
+			}
+			if asJSON && kubeconfig {
+				return usagef("--json and --kubeconfig: one at a time")
 			}
 			s, err := kind.GetStatus(c.Context(), kind.StatusOptions{Name: name, Engine: e, Cache: o.Cache, Runner: a.runner})
 			if err != nil {
@@ -37,6 +36,9 @@ func (a *app) newStatus() *cobra.Command {
 			switch {
 			case asJSON:
 				return a.printJSON(s)
+			case s.Cluster == nil && kubeconfig: // whoever reads only the path must not take a sentence for it
+				_, err := kind.Open(o.Cache, name)
+				return err
 			case s.Cluster == nil:
 				_, err := fmt.Fprintf(a.streams.Out, "there is no cluster %s; `meshsim up` raises one\n", name)
 				return err

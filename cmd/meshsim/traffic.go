@@ -21,7 +21,7 @@ func (a *app) newTraffic() *cobra.Command {
 		Use:     "traffic",
 		Short:   "Draw traffic, record it from access logs, send it again",
 		Example: "  meshsim traffic show mtls-rollout\n  meshsim traffic import 'logs/*.log.gz' -o launch.jsonl.gz",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.newTrafficShow(), a.newTrafficImport(), a.newTrafficResend(), a.newTrafficCalibrate())
@@ -82,9 +82,14 @@ their requests. Without an argument it is a launch day.`,
 	return c
 }
 
+// isRecording tells a recording's file from a scenario by its name.
+func isRecording(name string) bool {
+	return strings.HasSuffix(name, ".jsonl") || strings.HasSuffix(name, ".jsonl.gz")
+}
+
 // figure works out what to draw: a recording, a scenario, or a shape.
 func (f showFlags) figure(c *cobra.Command, given string) (plot.Figure, error) {
-	recorded := strings.HasSuffix(given, ".jsonl") || strings.HasSuffix(given, ".jsonl.gz")
+	recorded := isRecording(given)
 	if given != "" && !recorded {
 		for _, name := range ofShape {
 			if c.Flags().Changed(name) {

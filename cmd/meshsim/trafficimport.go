@@ -84,7 +84,7 @@ func (a *app) importLogs(ctx context.Context, logs []string, f importFlags) (*im
 	o.Progress = func(lines int64) { task.Detail("%d lines", lines) }
 	report, err := record(ctx, o, f.out)
 	if err != nil {
-		task.Fail(err)
+		task.Fail(errors.New("nothing is recorded")) // the error itself is told once, at the end
 		return nil, err
 	}
 	task.Done(fmt.Sprintf("%d lines, %d requests", report.Lines, report.Requests))
@@ -132,6 +132,12 @@ func (f importFlags) options(logs []string) (importer.Options, error) {
 			return o, usagef("--%s should be a time such as 2024-06-11T06:00:00Z, not %q", bound.flag, bound.text)
 		}
 		*bound.into = at
+	}
+	if !o.From.IsZero() && !o.To.IsZero() && !o.From.Before(o.To) {
+		return o, usagef("--from=%s is not before --to=%s", f.from, f.to)
+	}
+	if f.out != "" && !isRecording(f.out) {
+		return o, usagef("--out=%s: a recording's name ends in .jsonl or .jsonl.gz", f.out)
 	}
 	rules, err := scenarios.LoadRules(f.rules)
 	o.Rules = rules

@@ -76,7 +76,7 @@ func (a *app) resend(ctx context.Context, path string, wanted []string, f resend
 	}
 	then, err := findRequests(folder, wanted)
 	if err != nil {
-		return err
+		return fault.NewInvalid(fmt.Errorf("the run's record is damaged: %w", err), "resend from a run that is whole")
 	}
 	var all []resent
 	for i, name := range wanted {

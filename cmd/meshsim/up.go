@@ -28,10 +28,20 @@ type clusterFlags struct {
 
 func (f *clusterFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.name, "name", "meshsim", "name of the cluster")
-	c.Flags().IntVar(&f.httpPort, "http-port", 0, "port on 127.0.0.1 for the load balancer's HTTP (0 = a free one)")
-	c.Flags().IntVar(&f.grpcPort, "grpc-port", 0, "port on 127.0.0.1 for the load balancer's gRPC (0 = a free one)")
+	registerPorts(c, &f.httpPort, &f.grpcPort)
 	registerSource(c, &f.source)
 	f.overrideFlags.register(c)
+}
+
+// check finds what is wrong with the flags before anything is raised for them.
+func (f *clusterFlags) check(t *topology.Topology) error {
+	_, err := sourceDir(f.source)
+	return errors.Join(kind.UpOptions{Name: f.name, Topology: t, HTTPPort: f.httpPort, GRPCPort: f.grpcPort}.Check(), err)
+}
+
+func registerPorts(c *cobra.Command, http, grpc *int) {
+	c.Flags().IntVar(http, "http-port", 0, "port on 127.0.0.1 for the load balancer's HTTP (0 = a free one)")
+	c.Flags().IntVar(grpc, "grpc-port", 0, "port on 127.0.0.1 for the load balancer's gRPC (0 = a free one)")
 }
 
 func registerSource(c *cobra.Command, source *string) {
@@ -44,13 +54,17 @@ func (a *app) newUp() *cobra.Command {
 		Use:   "up",
 		Short: "Raise the cluster of a topology, or reuse a standing one",
 		Long: `Raises a kind cluster shaped by a topology, with everything it needs: the
-container engine, the bundle of images (built when it is missing) and the
-load balancer's stand-in. A matching cluster that stands already is reused.`,
+container engine, the bundle of images (when it is missing pulled where
+registries answer, else built) and the load balancer's stand-in. A matching
+cluster that stands already is reused.`,
 		Example: "  meshsim up\n  meshsim up --topology ci --name pr-17\n  meshsim up --topology ./my-cluster.yaml\n  meshsim up --image linkerd/proxy=registry.example/proxy:patched",
-		Args:    args(cobra.NoArgs),
+		Args:    args(noArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			t, err := topology.Load(f.topology)
 			if err != nil {
+				return err
+			}
+			if err := f.check(t); err != nil {
 				return err
 			}
 			overrides, err := f.read(bundle.Overrides{})
@@ -117,7 +131,7 @@ func (a *app) giveUp(ctx context.Context, e *engine.Engine, failed error) error 
 	return a.stopUnused(context.WithoutCancel(ctx), o)
 }
 
-// ensureBundle opens the bundle of this source, building it when it is missing.
+// ensureBundle opens the bundle of this source, making it when it is missing.
 func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, error) {
 	dir, err := a.cache()
 	if err != nil {
@@ -131,7 +145,7 @@ func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, 
 	if err == nil || !errors.Is(err, bundle.ErrNotBuilt) || source == "" {
 		return b, err
 	}
-	return bundle.Build(ctx, bundle.BuildOptions{
+	return bundle.Make(ctx, bundle.BuildOptions{
 		Cache: dir, Source: source, Runner: a.runner, Log: a.log, Progress: a.progress,
 	})
 }
@@ -140,6 +154,9 @@ func (a *app) ensureBundle(ctx context.Context, source string) (*bundle.Bundle, 
 // where there is none: then only a bundle that was loaded or pulled can serve.
 func sourceDir(given string) (string, error) {
 	if given != "" {
+		if err := bundle.CheckSource(given); err != nil {
+			return "", err
+		}
 		return filepath.Abs(given)
 	}
 	dir, err := os.Getwd()

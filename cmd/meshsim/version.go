@@ -23,9 +23,10 @@ func toolVersion() string {
 
 func (a *app) newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of meshsim",
-		Args:  args(cobra.NoArgs),
+		Use:     "version",
+		Short:   "Print the version of meshsim",
+		Example: "  meshsim version",
+		Args:    args(noArgs),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(a.streams.Out, "meshsim %s %s %s/%s\n", toolVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err

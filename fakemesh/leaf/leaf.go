@@ -11,7 +11,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,7 @@ import (
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/pause"
 )
 
 // Certifier signs certificate requests; meshapi.IdentityClient is one.
@@ -63,7 +63,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		cert, err := k.obtain(ctx)
 		if err != nil {
 			k.Log.Warn("no new certificate", "error", err, "again", backoff)
-			pause(ctx, backoff/2+mathrand.N(backoff))
+			pause.For(ctx, pause.Spread(backoff))
 			backoff = min(2*backoff, maxBackoff)
 			continue
 		}
@@ -71,7 +71,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		k.refreshes.Add(1)
 		k.first.Do(func() { close(k.ready) })
 		k.Log.Info("certificate obtained", "identity", k.Credentials.Name(), "until", cert.NotAfter.UTC())
-		pause(ctx, RenewIn(cert.NotBefore, cert.NotAfter, time.Now()))
+		pause.For(ctx, RenewIn(cert.NotBefore, cert.NotAfter, time.Now()))
 	}
 }
 
@@ -83,15 +83,6 @@ func RenewIn(notBefore, notAfter, now time.Time) time.Duration {
 		from = notBefore
 	}
 	return max(notAfter.Sub(from)/10*7, minBackoff)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 func (k *Keeper) obtain(ctx context.Context) (*x509.Certificate, error) {

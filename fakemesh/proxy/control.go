@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
+	"meshsim.dev/meshsim/fakemesh/pause"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
@@ -137,18 +137,18 @@ func subscribe[T any](ctx context.Context, ready <-chan struct{}, log *slog.Logg
 	case <-ctx.Done():
 		return
 	}
-	pause := minPause
+	wait := minPause
 	for ctx.Err() == nil {
 		got, err := hear(ctx, open, update)
 		if ctx.Err() != nil {
 			return
 		}
 		if got {
-			pause = minPause
+			wait = minPause
 		}
 		log.Debug("the control plane was interrupted", "error", err)
-		sleep(ctx, pause/2+rand.N(pause))
-		pause = min(2*pause, maxPause)
+		pause.For(ctx, pause.Spread(wait))
+		wait = min(2*wait, maxPause)
 	}
 }
 
@@ -166,14 +166,5 @@ func hear[T any](ctx context.Context, open func(context.Context) (grpc.ServerStr
 		}
 		got = true
 		update(answer)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

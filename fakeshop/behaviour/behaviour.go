@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"meshsim.dev/meshsim/fakeshop/fail"
+	"meshsim.dev/meshsim/fakeshop/pause"
 )
 
 // Config is how a service behaves; the zero Config is a good one.
@@ -150,7 +151,7 @@ func (b *Behaviour) Start(ctx context.Context) error {
 	if b == nil {
 		return nil
 	}
-	return sleep(ctx, time.Duration(b.config.StartDelay))
+	return pause.For(ctx, time.Duration(b.config.StartDelay))
 }
 
 // Request is called before each request is worked on. It waits, burns and leaks as
@@ -161,7 +162,7 @@ func (b *Behaviour) Request(ctx context.Context) error {
 		return nil
 	}
 	wait, broken := b.draw()
-	if err := sleep(ctx, wait); err != nil {
+	if err := pause.For(ctx, wait); err != nil {
 		return err
 	}
 	if err := burn(ctx, time.Duration(b.config.Burn)); err != nil {
@@ -207,18 +208,4 @@ func (b *Behaviour) Held() (bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return int64(len(b.ballast)) + int64(len(b.lost))*int64(b.config.LeakBytes)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"meshsim.dev/meshsim/fakeshop/pause"
 )
 
 // Servers are the shop's PostgreSQL, and the replica of it that services read
@@ -78,7 +80,7 @@ func (s Servers) Admits(ctx context.Context, login Login) error {
 		if time.Since(began) > replicaPatience {
 			return fmt.Errorf("the replica is behind: %w", err)
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 200*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -197,13 +199,4 @@ func (s *session) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), connectWithin)
 	defer cancel()
 	_ = s.conn.Close(ctx) // the connection is gone, whatever it says
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/fakeshop/chart"
+	"meshsim.dev/meshsim/fakeshop/pause"
 	"meshsim.dev/meshsim/fakeshop/secrets"
 )
 
@@ -145,7 +146,7 @@ func (r *run) enter(ctx context.Context) error {
 		if !errors.Is(err, ErrLocked) && !errors.Is(err, ErrRefused) || time.Since(began) > cmp.Or(r.Options.Wait, lockPatience) {
 			return err
 		}
-		if err := pause(ctx, cmp.Or(r.Options.Poll, 500*time.Millisecond)); err != nil {
+		if err := pause.For(ctx, cmp.Or(r.Options.Poll, 500*time.Millisecond)); err != nil {
 			return err
 		}
 	}
@@ -331,7 +332,7 @@ func (r *run) retire(ctx context.Context) error {
 		case waited > r.Options.Patience:
 			return fmt.Errorf("after %s old logins are still in use: %s; they go on working, and the next run ends them", waited.Round(time.Second), strings.Join(left, ", "))
 		}
-		if err := pause(ctx, cmp.Or(r.Options.Poll, 2*time.Second)); err != nil {
+		if err := pause.For(ctx, cmp.Or(r.Options.Poll, 2*time.Second)); err != nil {
 			return err
 		}
 	}

@@ -84,12 +84,18 @@ func (c Comparison) Comparable() bool {
 	return c.Count(Worse)+c.Count(Better)+c.Count(Same) > 0
 }
 
+// What a record that was cut off may not say.
+const (
+	unnamed = "a run without a name"
+	untold  = "it does not say what"
+)
+
 // Runs compares two runs. Those of different scenarios are refused, unless
 // anyway is set: their budgets are about different things.
 func Runs(before, after Side, anyway bool) (Comparison, error) {
 	if before.Verdict.Scenario != after.Verdict.Scenario && !anyway {
 		return Comparison{}, fault.NewInvalid(fmt.Errorf("%s rehearsed %s and %s rehearsed %s: their budgets are about different things",
-			before.Verdict.Run, before.Verdict.Scenario, after.Verdict.Run, after.Verdict.Scenario), "--unlike compares what they have in common nevertheless")
+			cmp.Or(before.Verdict.Run, unnamed), cmp.Or(before.Verdict.Scenario, untold), cmp.Or(after.Verdict.Run, unnamed), cmp.Or(after.Verdict.Scenario, untold)), "--unlike compares what they have in common nevertheless")
 	}
 	c := Comparison{Before: summary(before.Verdict), After: summary(after.Verdict), Unlike: unlike(before, after), Changes: []Change{}}
 	if c.Unlike == nil {
@@ -128,13 +134,23 @@ func change(before, after Side, b, a results.BudgetVerdict) Change {
 		c.Move, c.Why = byVerdict(b.Verdict, a.Verdict)
 	case b.Figure.Of > 0 && a.Figure.Of > 0:
 		c.Move, c.Why = byCount(*b.Figure, *a.Figure)
+	case once(*b.Figure) && once(*a.Figure):
+		if c.Move, c.Why = byVerdict(b.Verdict, a.Verdict); c.Move == Same || c.Move == Open {
+			c.Move, c.Why = Same, "measured once in each: no two are equal"
+		}
 	default:
 		c.Move, c.Why = byInterval(*b.Figure, *a.Figure)
 	}
 	return c
 }
 
-// byVerdict compares what has no number.
+// once tells a duration that was measured a single time: nobody knows how much it
+// differs from time to time, so only its budget tells whether it has moved.
+func once(f results.Figure) bool {
+	return (f.Unit == "ms" || f.Unit == "s") && f.Low == nil && f.High == nil
+}
+
+// byVerdict compares what has no number, or one that says too little.
 func byVerdict(before, after results.Judgement) (move, why string) {
 	switch {
 	case before == results.Inconclusive || after == results.Inconclusive:
@@ -256,10 +272,20 @@ func images(before, after []results.Image) []Unlike {
 	for _, b := range before {
 		i := slices.IndexFunc(after, func(a results.Image) bool { return a.Name == b.Name })
 		if i >= 0 && after[i].Digest != b.Digest {
-			all = append(all, Unlike{"image " + b.Name, cmp.Or(b.Version, b.Digest), cmp.Or(after[i].Version, after[i].Digest)})
+			was, is := cmp.Or(b.Version, b.Digest), cmp.Or(after[i].Version, after[i].Digest)
+			if was == is {
+				was, is = was+" as "+short(b.Digest), is+" as "+short(after[i].Digest)
+			}
+			all = append(all, Unlike{"image " + b.Name, was, is})
 		}
 	}
 	return all
+}
+
+// short cuts a digest to what tells it from another.
+func short(digest string) string {
+	digest = strings.TrimPrefix(digest, "sha256:")
+	return digest[:min(12, len(digest))]
 }
 
 func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -63,6 +64,9 @@ func TestABudgetMovesOnlyByMoreThanChance(t *testing.T) {
 	orders := func(n float64) Side {
 		return side(0, 100, results.BudgetVerdict{Text: "b", Verdict: results.Pass, Figure: &results.Figure{Unit: "orders", Value: n}})
 	}
+	single := func(seconds float64, verdict results.Judgement) Side {
+		return side(0, 100, results.BudgetVerdict{Text: "b", Verdict: verdict, Figure: &results.Figure{Unit: "s", Value: seconds}})
+	}
 	for name, c := range map[string]struct {
 		before, after Side
 		move, why     string
@@ -84,6 +88,10 @@ func TestABudgetMovesOnlyByMoreThanChance(t *testing.T) {
 		"lower latency":                            {measured("ms", 7, 6.1, 8, false), measured("ms", 5, 4, 6, false), Better, "apart"},
 		"a share that should be high":              {measured("pods", 0.9, 0.85, 0.92, true), measured("pods", 1, 0.95, 1, true), Better, "apart"},
 		"a share that should be high falls":        {measured("pods", 1, 0.95, 1, true), measured("pods", 0.9, 0.85, 0.92, true), Worse, "apart"},
+		"a duration measured once":                 {single(8.8, results.Pass), single(8.9, results.Pass), Same, "once"},
+		"one of a side that is inconclusive":       {single(0, results.Inconclusive), single(0.004, results.Pass), Same, "once"},
+		"one that breaks its budget":               {single(8.8, results.Pass), single(400, results.Fail), Worse, "broken now"},
+		"one that keeps its budget again":          {single(400, results.Fail), single(8.8, results.Pass), Better, "holds now"},
 		"a count is another":                       {orders(0), orders(1), Worse, "a count"},
 		"a count is the same":                      {orders(3), orders(3), Same, "the same value"},
 		"units that differ go by the verdict":      {orders(0), measured("ms", 5, 4, 6, false), Same, "no number"},
@@ -130,12 +138,12 @@ func TestWhatTheRunsDoNotShareIsNamed(t *testing.T) {
 	after.Verdict.Mesh = "linkerd"
 	after.Run.Host = results.Host{CPUs: 8, MemoryBytes: 32 << 30}
 	after.Run.Shop.Values = map[string]any{"retries": 0}
-	before.Run.Images = []results.Image{{Name: "vault", Version: "1.19.0", Digest: "sha256:a"}, {Name: "gone", Digest: "sha256:b"}}
-	after.Run.Images = []results.Image{{Name: "vault", Version: "1.20.0", Digest: "sha256:c"}}
+	before.Run.Images = []results.Image{{Name: "vault", Version: "1.19.0", Digest: "sha256:a"}, {Name: "gone", Digest: "sha256:b"}, {Name: "node", Version: "v1.24.17", Digest: "sha256:d"}}
+	after.Run.Images = []results.Image{{Name: "vault", Version: "1.20.0", Digest: "sha256:c"}, {Name: "node", Version: "v1.24.17", Digest: "sha256:e"}}
 	c, err := Runs(before, after, false)
 	require.NoError(t, err)
 	require.Equal(t, []Unlike{
-		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"}, {"the shop's values", "none", `{"retries":0}`}, {"image vault", "1.19.0", "1.20.0"},
+		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"}, {"the shop's values", "none", `{"retries":0}`}, {"image vault", "1.19.0", "1.20.0"}, {"image node", "v1.24.17 as d", "v1.24.17 as e"},
 	}, c.Unlike)
 	alike, err := Runs(before, before, false)
 	require.NoError(t, err)
@@ -165,6 +173,9 @@ func TestTheTableShowsWhatMoved(t *testing.T) {
 	b.Reset()
 	require.NoError(t, c.Write(&b, true))
 	require.Contains(t, b.String(), "= same")
+	for line := range strings.Lines(text + b.String()) {
+		require.LessOrEqual(t, utf8.RuneCountInString(line), width+1, line)
+	}
 }
 
 func TestTheChanceOfASplitIsExact(t *testing.T) {

@@ -4,13 +4,28 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
-	"unicode"
+
+	"github.com/mitchellh/go-wordwrap"
+
+	"meshsim.dev/meshsim/results"
 )
 
-// Write writes the comparison for a terminal: what is unlike, then a row for
-// each budget, those that moved first. Without all, those that stayed are only
-// counted.
+// width is how many columns a line may take, indent how far a budget's text and
+// its figures stand in.
+const (
+	width  = 100
+	indent = "           "
+)
+
+// lines writes text after lead, wrapped, its other lines a little further in.
+func lines(b *strings.Builder, lead, text string) {
+	wrapped := wordwrap.WrapString(text, uint(width-len(indent)-2))
+	fmt.Fprintf(b, "%s%s\n", lead, strings.ReplaceAll(wrapped, "\n", "\n"+indent+"  "))
+}
+
+// Write writes the comparison for a terminal: what is unlike, then each budget
+// with its figures by phase, those that moved first. Without all, those that
+// stayed are only counted.
 func (c Comparison) Write(w io.Writer, all bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\nbefore  %s  %s, %d of %d requests failed\n", c.Before.Run, c.Before.Verdict, c.Before.Failed, c.Before.Requests)
@@ -18,27 +33,24 @@ func (c Comparison) Write(w io.Writer, all bool) error {
 	if len(c.Unlike) > 0 {
 		b.WriteString("\nThe runs are unlike, which may explain a move by itself:\n")
 		for _, u := range c.Unlike {
-			fmt.Fprintf(&b, "  %s: %s, then %s\n", plain(u.What), plain(u.Before), plain(u.After))
+			fmt.Fprintf(&b, "  %s: %s, then %s\n", results.OneLine(u.What), results.OneLine(u.Before), results.OneLine(u.After))
 		}
 	}
 	b.WriteString("\n")
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	shown := 0
+	shown := ""
 	for _, move := range []string{Worse, Better, Missing, Open, Same} {
 		for _, one := range c.Changes {
 			if one.Move != move || move == Same && !all {
 				continue
 			}
-			if shown++; shown == 1 {
-				fmt.Fprintln(t, "\tbudget\tphase\tbefore\tafter\twhy")
+			if budget := move + one.Text; budget != shown {
+				lines(&b, fmt.Sprintf("%s %-7s  ", signs[move], move), results.OneLine(one.Text))
+				shown = budget
 			}
-			fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%s\t%s\n", signs[move], move, plain(one.Text), plain(one.Phase), one.Before.text(), one.After.text(), one.Why)
+			lines(&b, indent, one.figures())
 		}
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("lay out the table: %w", err)
-	}
-	if shown > 0 {
+	if shown != "" {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "%d worse, %d better, %d the same, %d open, %d in one run only\n", c.Count(Worse), c.Count(Better), c.Count(Same), c.Count(Open), c.Count(Missing))
@@ -47,6 +59,15 @@ func (c Comparison) Write(w io.Writer, all bool) error {
 }
 
 var signs = map[string]string{Worse: "✗", Better: "✓", Same: "=", Open: "?", Missing: "·"}
+
+// figures says how a budget stood in both runs, in its phase where it has one.
+func (c Change) figures() string {
+	phase := ""
+	if c.Phase != "" {
+		phase = results.OneLine(c.Phase) + ": "
+	}
+	return fmt.Sprintf("%s%s; then %s; %s", phase, c.Before.text(), c.After.text(), c.Why)
+}
 
 func (v *Value) text() string {
 	if v == nil {
@@ -73,11 +94,4 @@ func (v *Value) text() string {
 		text += fmt.Sprintf(" (≥ %s)", number(*f.Low))
 	}
 	return text + ", " + string(v.Verdict)
-}
-
-// plain keeps what could steer a terminal out of a table.
-func plain(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
-	}), " ")
 }

@@ -16,6 +16,7 @@ import (
 
 	_ "modernc.org/sqlite" // the driver
 
+	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -60,8 +61,12 @@ type History struct {
 
 // Open opens the history of the runs below root and brings it up to date with
 // the folders: new and newer ones are read, those judged by other rules are judged
-// again, and those that are gone are forgotten. A file that is missing, damaged or of another version is made anew.
+// again, and those that are gone are forgotten. A file that is missing, damaged or
+// of another version is made anew. A root that cannot be read is a fault.Invalid.
 func Open(ctx context.Context, root string, judge Judge, log *slog.Logger) (*History, error) {
+	if _, err := os.ReadDir(root); err != nil {
+		return nil, fault.NewInvalid(fmt.Errorf("list runs: %w", err), "name the folder that they are in with --runs, or make one with meshsim run mtls-rollout")
+	}
 	h, err := open(ctx, root, judge, log)
 	if err == nil {
 		if err = h.update(ctx); err == nil {
@@ -88,9 +93,6 @@ func Open(ctx context.Context, root string, judge Judge, log *slog.Logger) (*His
 }
 
 func open(ctx context.Context, root string, judge Judge, log *slog.Logger) (*History, error) {
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, fmt.Errorf("make the folder of runs: %w", err)
-	}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(root, File)+"?_pragma=foreign_keys(1)&_pragma=busy_timeout(5000)")
 	if err != nil {
 		return nil, fmt.Errorf("open the history: %w", err)

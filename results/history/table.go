@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"meshsim.dev/meshsim/results"
 )
@@ -22,9 +21,9 @@ func Write(w io.Writer, runs []Run) error {
 		kept, broken := r.count(results.Pass), r.count(results.Fail)
 		most := "–"
 		if len(r.Causes) > 0 {
-			most = fmt.Sprintf("%d × %s", r.Causes[0].Count, plain(r.Causes[0].Kind))
+			most = fmt.Sprintf("%d × %s", r.Causes[0].Count, results.OneLine(r.Causes[0].Kind))
 		}
-		fmt.Fprintf(t, "%s %s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, plain(r.ID), cmp.Or(plain(r.Mesh), "none"),
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, results.OneLine(r.ID), cmp.Or(results.OneLine(r.Mesh), "none"),
 			r.Requests, r.Failed, r.WorstP99Ms, kept, broken, len(r.Budgets)-kept-broken, most)
 	}
 	if err := t.Flush(); err != nil {
@@ -90,10 +89,10 @@ func trend(b *strings.Builder, scenario string, runs []Run) {
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s, from run to run\n", plain(scenario))
+	fmt.Fprintf(b, "\n%s, from run to run\n", results.OneLine(scenario))
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s to %s, last %s\n", signs[l.verdict], plain(l.text), plain(l.phase), sparks(l.values),
+		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s to %s, last %s\n", signs[l.verdict], results.OneLine(l.text), results.OneLine(l.phase), sparks(l.values),
 			l.number(slices.Min(l.values)), l.number(slices.Max(l.values)), l.number(l.values[len(l.values)-1]))
 	}
 	_ = t.Flush() // into memory
@@ -125,11 +124,4 @@ func sparks(values []float64) string {
 		b.WriteRune(bars[min(max(i, 0), len(bars)-1)])
 	}
 	return b.String()
-}
-
-// plain keeps what could steer a terminal out of a table.
-func plain(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
-	}), " ")
 }

@@ -13,92 +13,113 @@ import (
 // fact is one line about what ran and where.
 type fact struct{ Name, Text string }
 
+// factList gathers facts.
+type factList []fact
+
+func (l *factList) add(name, format string, args ...any) {
+	*l = append(*l, fact{name, fmt.Sprintf(format, args...)})
+}
+
 // facts are what a reader needs to judge how far the run can be trusted, and to
 // run it again.
 func (d Data) facts() []fact {
 	r := d.Run
-	var all []fact
-	add := func(name, format string, args ...any) {
-		all = append(all, fact{name, fmt.Sprintf(format, args...)})
-	}
-	add("run", "%s, begun %s", r.ID, r.StartedAt.UTC().Format("2006-01-02 15:04:05 MST"))
+	var all factList
+	all.add("run", "%s, begun %s", r.ID, r.StartedAt.UTC().Format("2006-01-02 15:04:05 MST"))
 	if len(r.StandIns) > 0 {
-		add("stand-ins", "%s", strings.Join(r.StandIns, "; "))
+		all.add("stand-ins", "%s", strings.Join(r.StandIns, "; "))
 	} else {
-		add("stand-ins", "none")
+		all.add("stand-ins", "none")
 	}
-	add("cluster", "%s, Kubernetes %s", orUnknown(r.Topology), orUnknown(r.KubernetesVersion))
+	all.add("cluster", "%s, Kubernetes %s", orUnknown(r.Topology), orUnknown(r.KubernetesVersion))
 	for _, text := range given(r) {
-		add("given", "%s", text)
+		all.add("given", "%s", text)
 	}
+	d.evidence(&all)
+	load(&all, r)
+	d.host(&all)
+	for _, g := range r.Agents {
+		all.add("agents "+g.Name, "%s", agentsText(g))
+	}
+	if len(r.ClockOffsets) > 0 {
+		all.add("clocks", "%s", offsets(r.ClockOffsets))
+	}
+	all.add("again", "meshsim run %s (seed %d)", r.Scenario, r.Seed)
+	if r.Tool != "" {
+		all.add("meshsim", "%s", r.Tool)
+	}
+	return all
+}
+
+// evidence adds what was looked at beside the traffic.
+func (d Data) evidence(all *factList) {
 	for _, c := range d.Checks {
-		add("linkerd check", "%s", checkText(c))
+		all.add("linkerd check", "%s", checkText(c))
 	}
 	if d.Leaves != nil {
-		add("proxy certificates", "%s", leavesText(*d.Leaves))
+		all.add("proxy certificates", "%s", leavesText(*d.Leaves))
 	}
 	if d.Ledger != nil {
-		add("orders", "%s", ledgerText(*d.Ledger))
+		all.add("orders", "%s", ledgerText(*d.Ledger))
 	}
 	if d.Open != "" {
-		add("open by design", "%s", d.Open)
+		all.add("open by design", "%s", d.Open)
 	}
 	if d.Rotation != nil {
-		add("rotation", "%s", rotationText(*d.Rotation))
+		all.add("rotation", "%s", rotationText(*d.Rotation))
 	}
 	if d.Rotated != nil {
-		add("rotated", "%s", rotatedText(*d.Rotated))
+		all.add("rotated", "%s", rotatedText(*d.Rotated))
 	}
 	if d.Audit != nil {
-		add("Vault", "%s", auditText(*d.Audit))
+		all.add("Vault", "%s", auditText(*d.Audit))
 	}
 	if text := webhooksText(d.Webhooks); text != "" {
-		add("webhooks", "%s", text)
+		all.add("webhooks", "%s", text)
 	}
-	t := r.Traffic
-	switch {
+}
+
+// load adds what was sent, and how pods are stopped beneath it.
+func load(all *factList, r results.Run) {
+	switch t := r.Traffic; {
 	case t.Shape != "":
-		add("traffic", "%s: %.1f a second on average at scale 1, %.0f times the real rate", t.Shape, t.MeanRate, t.Faster)
+		all.add("traffic", "%s: %.1f a second on average at scale 1, %.0f times the real rate", t.Shape, t.MeanRate, t.Faster)
 	case t.CompressTo > 0:
-		add("traffic", "a launch day of %s requests (an ordinary one has %s) in %s: %.1f a second on average at scale 1, %.0f times the real rate",
+		all.add("traffic", "a launch day of %s requests (an ordinary one has %s) in %s: %.1f a second on average at scale 1, %.0f times the real rate",
 			count(int64(t.LaunchPerDay)), count(int64(t.RealPerDay)), t.CompressTo, float64(t.LaunchPerDay)/t.CompressTo.Seconds(), (24*time.Hour).Seconds()/t.CompressTo.Seconds())
 	}
 	drain := "without drain"
 	if r.Shop.Drain {
 		drain = fmt.Sprintf("after %d s of drain", r.Shop.DrainSeconds)
 	}
-	add("pods stop", "%s, the proxy waits %d s, the grace period is %d s", drain, r.Shop.ProxyWaitSeconds, r.Shop.TerminationGracePeriodSeconds)
-	add("host", "%s %s, %d CPUs, %s", orUnknown(r.Host.OS), r.Host.Kernel, r.Host.CPUs, bytesText(r.Host.MemoryBytes))
+	all.add("pods stop", "%s, the proxy waits %d s, the grace period is %d s", drain, r.Shop.ProxyWaitSeconds, r.Shop.TerminationGracePeriodSeconds)
+}
+
+// host adds the machine, and what its sender can do.
+func (d Data) host(all *factList) {
+	r := d.Run
+	all.add("host", "%s %s, %d CPUs, %s", orUnknown(r.Host.OS), r.Host.Kernel, r.Host.CPUs, bytesText(r.Host.MemoryBytes))
 	if len(d.Host) > 0 {
-		add("CPUs busy", "%s", byPhase(d.Host, func(l results.HostLoad) *float64 { return &l.Busy }))
+		all.add("CPUs busy", "%s", byPhase(d.Host, func(l results.HostLoad) *float64 { return &l.Busy }))
 	}
 	if waited := byPhase(d.Host, func(l results.HostLoad) *float64 { return l.Waiting }); waited != "" {
-		add("waited for a CPU", "%s of the time", waited)
+		all.add("waited for a CPU", "%s of the time", waited)
 	}
 	if r.Fit.CPU > 0 && r.Fit.CPU < 1 || r.Fit.Memory > 0 && r.Fit.Memory < 1 {
-		add("fitted", "pod requests × %.3g for CPU and × %.3g for memory", r.Fit.CPU, r.Fit.Memory)
+		all.add("fitted", "pod requests × %.3g for CPU and × %.3g for memory", r.Fit.CPU, r.Fit.Memory)
 	}
 	for _, note := range r.Fit.Notes {
-		add("fitted", "%s", note)
+		all.add("fitted", "%s", note)
 	}
-	if c := r.Calibration; c != nil {
-		add("sender alone", "against a server that does nothing: p50 %s ms, p99 %s ms, max %s ms over %s requests",
-			millis(ms(c.P50)), millis(ms(c.P99)), millis(ms(c.Max)), count(int64(c.Requests)))
-		if c.Held > 0 {
-			add("sender's limit", "%s requests a second left on time, %.0f are wanted at most", count(int64(c.Held)), c.Wanted)
-		}
+	c := r.Calibration
+	if c == nil {
+		return
 	}
-	for _, g := range r.Agents {
-		add("agents "+g.Name, "%s", agentsText(g))
+	all.add("sender alone", "against a server that does nothing: p50 %s ms, p99 %s ms, max %s ms over %s requests",
+		millis(ms(c.P50)), millis(ms(c.P99)), millis(ms(c.Max)), count(int64(c.Requests)))
+	if c.Held > 0 {
+		all.add("sender's limit", "%s requests a second left on time, %.0f are wanted at most", count(int64(c.Held)), c.Wanted)
 	}
-	if len(r.ClockOffsets) > 0 {
-		add("clocks", "%s", offsets(r.ClockOffsets))
-	}
-	add("again", "meshsim run %s (seed %d)", r.Scenario, r.Seed)
-	if r.Tool != "" {
-		add("meshsim", "%s", r.Tool)
-	}
-	return all
 }
 
 // given names what came in the place of the bundle's own.

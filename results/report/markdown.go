@@ -32,7 +32,7 @@ var markdownMarks = strings.NewReplacer(
 )
 
 // plain writes text that comes from a run so that it is only text.
-func plain(s string) string { return markdownMarks.Replace(oneLine(s)) }
+func plain(s string) string { return markdownMarks.Replace(results.OneLine(s)) }
 
 func (m *markdown) head(d Data) {
 	v := d.Verdict

@@ -80,7 +80,7 @@ func markWords(e results.Event) string {
 		text += " " + state
 	}
 	if e.Detail != "" {
-		text += ": " + shorten(oneLine(e.Detail), 90)
+		text += ": " + shorten(results.OneLine(e.Detail), 90)
 	}
 	return text
 }
@@ -92,7 +92,7 @@ func vaultWords(e results.Event) string {
 		text += " by " + who
 	}
 	if e.Detail != "" {
-		text += ": " + shorten(oneLine(e.Detail), 90)
+		text += ": " + shorten(results.OneLine(e.Detail), 90)
 	}
 	return text
 }

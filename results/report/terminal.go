@@ -142,7 +142,7 @@ func (t *terminal) phases(all []results.PhaseFigures) {
 	t.b.WriteString("\n")
 	fmt.Fprintf(t.b, "  %-16s %9s %8s %9s %9s\n", "phase", "requests", "failed", "p50 ms", "p99 ms")
 	for _, p := range all {
-		name := []rune(oneLine(p.Name))
+		name := []rune(results.OneLine(p.Name))
 		fmt.Fprintf(t.b, "  %-16s %9s %8s %9s %9s\n", string(name[:min(len(name), 16)]), count(p.Requests), count(p.Failed), millis(p.P50Ms), millis(p.P99Ms))
 	}
 }

@@ -62,14 +62,6 @@ func capital(s string) string {
 	return string(unicode.ToUpper(r)) + s[size:]
 }
 
-// oneLine keeps line ends, control characters and marks that turn the writing
-// direction out of what is shown.
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool {
-		return unicode.IsControl(r) || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
-	}), " ")
-}
-
 // sign is a judgement as a mark that is also told apart without colour.
 func sign(j results.Judgement) string {
 	switch j {
@@ -88,7 +80,7 @@ func wrap(text string, width int) []string {
 	width = max(width, 10)
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(oneLine(text)) {
+	for _, word := range strings.Fields(results.OneLine(text)) {
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			lines = append(lines, line)
 			line = ""

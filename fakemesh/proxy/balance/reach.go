@@ -2,9 +2,10 @@ package balance
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
+
+	"meshsim.dev/meshsim/fakemesh/pause"
 )
 
 // Failed ends what Pick began when no connection could be had. The endpoint gets
@@ -26,14 +27,7 @@ func (m *Member[E]) Failed() {
 
 // reach tries the endpoint until it answers or ctx ends.
 func (m *Member[E]) reach(ctx context.Context) {
-	for {
-		timer := time.NewTimer(m.pause())
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	for pause.For(ctx, m.nextPause()) {
 		if m.set.reach(ctx, m.Endpoint) == nil {
 			m.reached(ctx)
 			return
@@ -41,14 +35,13 @@ func (m *Member[E]) reach(ctx context.Context) {
 	}
 }
 
-// pause is how long the endpoint is left alone now: longer each time until it
+// nextPause is how long the endpoint is left alone now: longer each time until it
 // has answered a request, and not the same for all who lost it.
-func (m *Member[E]) pause() time.Duration {
+func (m *Member[E]) nextPause() time.Duration {
 	m.set.mu.Lock()
 	defer m.set.mu.Unlock()
-	pause := min(minBackoff<<min(m.failures, 10), maxBackoff)
 	m.failures++
-	return pause/2 + rand.N(pause)
+	return pause.Spread(min(minBackoff<<min(m.failures-1, 10), maxBackoff))
 }
 
 func (m *Member[E]) reached(ctx context.Context) {
