@@ -113,7 +113,7 @@ func TestWithoutEndpointsRequestsFailAfterThreeSecondsThenAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	res.Body.Close()
 	require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
-	require.Contains(t, res.Header.Get("L5d-Proxy-Error"), "no endpoint")
+	require.Equal(t, "service in fail-fast: no endpoint is available", res.Header.Get("L5d-Proxy-Error"))
 	require.InDelta(t, 3, time.Since(begin).Seconds(), 0.7)
 
 	begin = time.Now()

@@ -314,7 +314,7 @@ func (x *route) unavailable(err error) error {
 	if errors.Is(x.last, upstream.ErrOverloaded) {
 		return relay.Overloaded
 	}
-	return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "failfast", Err: err}
+	return &relay.Error{Status: http.StatusServiceUnavailable, Kind: "failfast", Err: fmt.Errorf("service in fail-fast: %w", err)} // Linkerd's words
 }
 
 // leg is one endpoint tried for one request.
