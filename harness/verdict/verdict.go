@@ -22,7 +22,7 @@ import (
 // Rules is the version of what is concluded here from a record. It is raised with
 // every change that judges a record otherwise than before, or gives it another
 // cause, so that verdicts of before are known for what they are.
-const Rules = 1
+const Rules = 2
 
 // Evaluate judges the run in f. It writes nothing.
 func Evaluate(f *results.Folder) (results.Verdict, error) {
