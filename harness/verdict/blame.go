@@ -26,7 +26,7 @@ type blame struct {
 func (a *attribution) blame(r *results.Request, told []hops.Hop) blame {
 	w := wayOf(r, told)
 	for _, judge := range []func(*results.Request, way) (blame, bool){
-		a.sender, a.policy, a.certificate, a.database, a.saturation, a.pods, a.nodes,
+		a.sender, a.policy, a.certificate, a.distrusted, a.database, a.saturation, a.nobody, a.pods, a.nodes,
 	} {
 		if b, ok := judge(r, w); ok {
 			return a.during(r, b)
@@ -124,7 +124,7 @@ func (a *attribution) certificate(r *results.Request, w way) (blame, bool) {
 	if r.Class != results.ClassTLS && !mentions(r.Error, "x509:", "tls: ", "certificate has expired", "unknownissuer", "certnotvalidyet") {
 		return blame{}, false
 	}
-	b := blame{kind: causeCertificate, cause: "a TLS handshake failed " + w.words(), services: w.services()}
+	b := blame{kind: causeCertificate, cause: handshake + w.words(), services: w.services()}
 	whose := cmp.Or(identityIn(r.Error), w.callee, "the shop")
 	b.remedied("anchor")
 	switch {
@@ -149,6 +149,8 @@ func (a *attribution) certificate(r *results.Request, w way) (blame, bool) {
 	}
 	return b, true
 }
+
+const handshake = "a TLS handshake failed "
 
 // identityIn returns the mesh identity that an error names, "" when none.
 func identityIn(text string) string {
@@ -192,20 +194,26 @@ func (a *attribution) database(r *results.Request, w way) (blame, bool) {
 
 // saturation believes what a proxy says of itself: it sheds load, or fails fast
 // when more comes than it gets rid of. It also fails fast when all pods are
-// gone, but not when one of several is.
+// gone, but not when one of several is; and when none can be connected to, which
+// only the others' requests tell from too much load.
 func (a *attribution) saturation(r *results.Request, w way) (blame, bool) {
 	shed := r.Class == "http-429" || r.Class == "grpc-RESOURCE_EXHAUSTED" ||
 		mentions(r.Error, "load shed", "loadshed", "load-shed", "resource exhausted", "too many requests", "overloaded")
-	if !shed && !(failedFast(r) && a.around.podsInTrouble(w.callee, r) < 2) {
+	if !shed && !(failedFast(r) && a.around.podsInTrouble(w.callee, r) < 2 && !a.around.nobodyReady(w.callee, r)) {
 		return blame{}, false
 	}
-	b := blame{kind: causeSaturation, cause: "more came than could be served " + w.words(), services: w.services()}
+	b := blame{kind: causeSaturation, cause: saturated + w.words(), services: w.services()}
 	b.remedied(causeSaturation)
+	if !shed {
+		b.asks = question{about: causeSaturation, service: w.callee, since: r.Scheduled / int64(versionSlice)}
+	}
 	if r.Pod != "" {
 		b.pods = []string{r.Pod}
 	}
 	return b, true
 }
+
+const saturated = "more came than could be served "
 
 // failedFast tells of a proxy that found nobody to send to in time.
 func failedFast(r *results.Request) bool { return mentions(r.Error, "fail-fast", "failfast") }

@@ -16,12 +16,12 @@ import (
 // requests are known: who else failed, and who did not. The zero question asks
 // nothing.
 type question struct {
-	about   string // causeVersion, causeNoProxy or causeDatabase
+	about   string // causeVersion, causeNoProxy, causeDatabase or causeSaturation
 	service string // that was called; of a refusal and of the database, that called
 	callee  string // of a refusal, "" for any
 	version string // that was called
 	pod     string // the same, where it has not told its version
-	since   int64  // of the step that a refusal came of; of the database, which spell
+	since   int64  // of the step that a refusal came of; else which spell, which slice
 }
 
 // answer gives a blame the cause that all failures together show.
@@ -31,6 +31,8 @@ func (a *attribution) answer(b blame) blame {
 		b = a.versions.answer(b)
 	case causeDatabase:
 		b = a.versions.answerDatabase(b)
+	case causeSaturation:
+		b = a.versions.answerSaturation(b)
 	case causeNoProxy:
 		b = a.refusals.answer(b, a.around)
 	}

@@ -160,11 +160,30 @@ func (x *excerpt) surround(t *testing.T, f *results.Folder, limits map[string]ti
 			}
 		}
 	}
+	flawed := flaws{}
+	flawed.take(probes)
+	doubted := slices.ContainsFunc(slices.Collect(maps.Keys(flawed)), func(pod string) bool { return called[serviceOfPod(pod)] })
 	for _, p := range probes {
-		if p.Probe == results.ProbeInjection || p.Probe == results.ProbeLeaves {
+		switch {
+		case p.Probe == results.ProbeInjection, p.Probe == results.ProbeLeaves:
 			x.probes = append(x.probes, p)
+		case p.Probe == results.ProbeIdentity && doubted:
+			x.probes = append(x.probes, ofCalled(t, p, called))
 		}
 	}
+}
+
+// ofCalled leaves of a look at certificates those of the services that were called.
+func ofCalled(t *testing.T, p results.Probe, called map[string]bool) results.Probe {
+	t.Helper()
+	seen, why := decode[results.Identity](p)
+	require.Empty(t, why)
+	seen.Presented = slices.DeleteFunc(seen.Presented, func(one results.Presented) bool { return !called[serviceOfPod(one.Pod)] })
+	seen.Silent = slices.DeleteFunc(seen.Silent, func(pod string) bool { return !called[serviceOfPod(pod)] })
+	seen.Proxies = len(seen.Presented) + len(seen.Silent)
+	some, err := results.NewProbe(p.At, p.Probe, p.Phase, seen)
+	require.NoError(t, err)
+	return some
 }
 
 // write makes a run folder of an excerpt.

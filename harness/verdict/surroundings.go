@@ -26,6 +26,8 @@ type surroundings struct {
 	meshed    map[string]bool     // by pod, where it is known
 	ends      map[string]int64    // when a pod was gone
 	expired   []string            // pods whose proxy's certificate had ended
+	flawed    flaws
+	ready     readiness
 	where     locations
 	asked     upstream
 }
@@ -40,6 +42,7 @@ func newSurroundings(events []results.Event, probes []results.Probe) *surroundin
 	s := &surroundings{
 		byPod: map[string]*spanIndex{}, byService: map[string]*spanIndex{}, starts: map[string]int64{},
 		named: map[string][]stepSpan{}, noProxy: map[string][]string{}, meshed: map[string]bool{}, ends: map[string]int64{}, where: newLocations(),
+		flawed: flaws{}, ready: readiness{},
 	}
 	events = slices.Clone(events)
 	slices.SortStableFunc(events, func(a, b results.Event) int { return cmp.Compare(a.At, b.At) })
@@ -49,6 +52,7 @@ func newSurroundings(events []results.Event, probes []results.Probe) *surroundin
 		switch e.Kind {
 		case results.Pod:
 			s.notePod(e)
+			s.ready.take(e)
 			life := lives[e.Name]
 			if life == nil {
 				life = &podLife{}
@@ -161,6 +165,7 @@ func (s *surroundings) endStep(e results.Event) {
 // addProbes notes which pods were found without a proxy, and whose certificates
 // had ended.
 func (s *surroundings) addProbes(probes []results.Probe) {
+	s.flawed.take(probes)
 	looked := map[string]bool{}
 	for _, p := range slices.Backward(probes) {
 		if looked[p.Probe] {

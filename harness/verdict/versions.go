@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
@@ -196,6 +197,29 @@ func (v *versions) answerDatabase(b blame) blame {
 	}
 	b.near = append(b.near, fmt.Sprintf("calls of others to the database at the same time: %s of %s failed", count(others.failed), count(others.n)))
 	b.kind, b.cause = causeUnknown, "unknown: "+b.cause+", and answered others"
+	b.mend, b.mode = "", ""
+	return b
+}
+
+// answerSaturation takes back that a service had more than it could serve when it
+// served nobody at that time, before or after: then it could not be reached.
+func (v *versions) answerSaturation(b blame) blame {
+	at := int(b.asks.since)
+	served := true
+	for i := at - 1; i <= at+1; i++ {
+		var sum sliceSum
+		if service := v.services[b.asks.service]; service != nil {
+			for _, calls := range service.calls {
+				sum.add(calls.during(i, i+1))
+			}
+		}
+		served = served && sum.n > sum.failed
+	}
+	if served {
+		return b
+	}
+	b.near = append(b.near, b.asks.service+" served nobody for a while")
+	b.kind, b.cause = causeUnknown, "unknown: a proxy failed fast "+strings.TrimPrefix(b.cause, saturated)+", and it is not seen to be for load"
 	b.mend, b.mode = "", ""
 	return b
 }

@@ -165,9 +165,13 @@ func (t *troubles) database(p *pod, at int64) {
 }
 
 // saturate sends a service more than it can take; its callers' proxies fail fast.
+// It goes on serving as much as it can.
 func (t *troubles) saturate(service string, at int64) {
+	end := at + t.between(2*time.Second, 5*time.Second)
+	const around = int64(20 * time.Second)
+	t.told(at-around, end+around, func(c call) bool { return c.callee.service == service })
 	t.harms = append(t.harms, harm{
-		trouble: Saturation, service: service, from: at, to: at + t.between(2*time.Second, 5*time.Second),
+		trouble: Saturation, service: service, from: at, to: end,
 		hits: func(c call) bool { return c.callee.service == service && t.random.Float64() < 0.5 },
 		fails: func(r *results.Request, _ call) {
 			r.Class, r.Status, r.Error = "http-503", 503, "service in fail-fast"
