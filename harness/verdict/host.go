@@ -52,19 +52,25 @@ func newHostLoad(probes []results.Probe) hostLoad {
 	return h
 }
 
-// from returns the index of the second that an instant is in, or of the next.
-func (h *hostLoad) from(at int64) int {
+// secondOf returns the second that a request began in, nil where it is not known.
+func (h *hostLoad) secondOf(r *results.Request) *hostSecond {
+	if i := h.after(r.Scheduled); i < len(h.seconds) && h.seconds[i].From <= r.Scheduled {
+		return &h.seconds[i]
+	}
+	return nil
+}
+
+// after returns the index of the first second that ends after an instant.
+func (h *hostLoad) after(at int64) int {
 	return sort.Search(len(h.seconds), func(i int) bool { return h.seconds[i].To > at })
 }
 
 // add notes a request that was answered.
 func (h *hostLoad) add(r *results.Request, tooSlow bool) {
-	i := h.from(r.Scheduled)
-	if i == len(h.seconds) || h.seconds[i].From > r.Scheduled {
-		return
+	if s := h.secondOf(r); s != nil {
+		s.phase = cmp.Or(s.phase, r.Phase)
+		s.slow = s.slow || tooSlow
 	}
-	h.seconds[i].phase = cmp.Or(h.seconds[i].phase, r.Phase)
-	h.seconds[i].slow = h.seconds[i].slow || tooSlow
 }
 
 // count adds up the seconds of all phases. All requests are known by then.
@@ -93,12 +99,11 @@ func (h *hostLoad) count() {
 // oftener than its others, beyond chance. Without others there is nothing to compare
 // with, and nothing is said.
 func (h *hostLoad) explain(r *results.Request, b blame) (blame, bool) {
-	i := h.from(r.Scheduled)
-	if i == len(h.seconds) || h.seconds[i].From > r.Scheduled {
+	first := h.secondOf(r)
+	if first == nil {
 		return b, false
 	}
-	first := &h.seconds[i]
-	for ; i < len(h.seconds) && h.seconds[i].From <= r.Done; i++ {
+	for i := h.after(r.Scheduled); i < len(h.seconds) && h.seconds[i].From <= r.Done; i++ {
 		if h.seconds[i].Busy < exhaustedFrom {
 			return b, false
 		}

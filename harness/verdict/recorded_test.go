@@ -57,17 +57,26 @@ func cutExcerpts(t *testing.T, f *results.Folder) []excerpt {
 	var blamed []blame
 	_, err = results.EachPrepared(f, newEdges().readWay, func(r *results.Request, told []hops.Hop) error {
 		a.learn(r, told)
-		switch limit := a.limits[r.Phase]; {
+		limit := a.limits[r.Phase]
+		tooSlow := limit > 0 && r.Latency() > int64(limit)
+		switch {
+		case r.Outcome == results.Undispatched:
+			return nil
 		case r.Outcome == results.Failed:
 			asked, blamed = append(asked, *r), append(blamed, a.blame(r, told))
-		case r.Outcome != results.Undispatched && limit > 0 && r.Latency() > int64(limit):
+		case tooSlow:
 			asked, blamed = append(asked, *r), append(blamed, a.slow(r, told))
 		}
+		a.load.host.add(r, tooSlow && r.Outcome != results.Failed)
 		return nil
 	})
 	require.NoError(t, err)
+	a.load.host.count()
 	found := map[string]*excerpt{}
 	for i := range asked {
+		if asked[i].Outcome != results.Failed && blamed[i].kind == causeUnknown {
+			blamed[i], _ = a.load.host.explain(&asked[i], blamed[i])
+		}
 		name := a.answer(blamed[i]).kind
 		if slow := asked[i].Outcome != results.Failed; slow && name == causeUnknown {
 			continue // there are many in any run
@@ -79,11 +88,14 @@ func cutExcerpts(t *testing.T, f *results.Folder) []excerpt {
 			x = &excerpt{name: name, where: map[string]int{}}
 			found[name] = x
 		}
-		alike := excerptAlike
-		if name == causeVersion {
+		alike, where := excerptAlike, asked[i].Hop+asked[i].Class
+		switch name {
+		case causeVersion:
 			alike = excerptAsked // it takes many to tell that one version is worse than another
+		case "slow-" + causeHost:
+			alike, where = 1, at(a.load.host.secondOf(&asked[i]).From) // and many seconds, that slow ones come with a busy host
 		}
-		if where := asked[i].Hop + asked[i].Class; x.where[where] < alike && len(x.requests) < excerptAsked {
+		if x.where[where] < alike && len(x.requests) < excerptAsked {
 			x.where[where]++
 			x.requests = append(x.requests, asked[i])
 		}
@@ -169,6 +181,8 @@ func (x *excerpt) surround(t *testing.T, f *results.Folder, limits map[string]ti
 			x.probes = append(x.probes, p)
 		case p.Probe == results.ProbeIdentity && doubted:
 			x.probes = append(x.probes, ofCalled(t, p, called))
+		case p.Probe == results.ProbeHostLoad && x.name == "slow-"+causeHost:
+			x.probes = append(x.probes, between(t, p, from, to))
 		}
 	}
 }
@@ -181,6 +195,19 @@ func ofCalled(t *testing.T, p results.Probe, called map[string]bool) results.Pro
 	seen.Presented = slices.DeleteFunc(seen.Presented, func(one results.Presented) bool { return !called[serviceOfPod(one.Pod)] })
 	seen.Silent = slices.DeleteFunc(seen.Silent, func(pod string) bool { return !called[serviceOfPod(pod)] })
 	seen.Proxies = len(seen.Presented) + len(seen.Silent)
+	some, err := results.NewProbe(p.At, p.Probe, p.Phase, seen)
+	require.NoError(t, err)
+	return some
+}
+
+// between leaves of how busy the host was the seconds around two instants.
+func between(t *testing.T, p results.Probe, from, to int64) results.Probe {
+	t.Helper()
+	seen, why := decode[results.HostLoad](p)
+	require.Empty(t, why)
+	seen.Seconds = slices.DeleteFunc(seen.Seconds, func(s results.HostSecond) bool {
+		return s.To < from-int64(time.Second) || s.From > to+int64(time.Second)
+	})
 	some, err := results.NewProbe(p.At, p.Probe, p.Phase, seen)
 	require.NoError(t, err)
 	return some
