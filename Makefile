@@ -7,6 +7,7 @@ SOAK    ?= 10m
 SIMULATIONS ?= 4000
 FUZZ     ?= 10s
 TOPOLOGY ?= eks-1.24
+DAY      ?=
 MESH     ?= fakemesh
 
 export GOTOOLCHAIN = local
@@ -22,9 +23,10 @@ build: ## build bin/meshsim
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/meshsim
 
 .PHONY: sandbox
-sandbox: build ## the main job: raise the cluster, rehearse the rollout, give the verdict
+sandbox: build ## the main job: raise the cluster, rehearse the rollout, give the verdict; DAY=90s for a shorter launch day
+	$(BIN) scenarios validate $(SCENARIO) $(if $(DAY),--day $(DAY))
 	$(BIN) up --topology $(TOPOLOGY)
-	$(BIN) run $(SCENARIO)
+	$(BIN) run $(SCENARIO) $(if $(DAY),--day $(DAY))
 
 .PHONY: down
 down: build ## remove the sandbox: cluster, engine, networks

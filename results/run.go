@@ -101,6 +101,8 @@ type Traffic struct {
 	RealPerDay   int           `json:"realPerDay"`
 	LaunchPerDay int           `json:"launchPerDay"`
 	CompressTo   time.Duration `json:"compressToNs"` // how long one day lasts
+	// Day is CompressTo where the flag --day gave it, 0 where the scenario did.
+	Day time.Duration `json:"dayNs,omitempty"`
 	// Shape says in words what was sent in the launch day's place, with its mean
 	// requests a second at scale 1 and how many times as fast as in the real shop
 	// time went by; "" for the launch day.
@@ -125,6 +127,14 @@ type Traffic struct {
 	// HTTP and GRPC are where the load balancer was: 127.0.0.1:port.
 	HTTP string `json:"http,omitempty"`
 	GRPC string `json:"grpc,omitempty"`
+}
+
+// DayLasts returns how long one day lasted, 0 where what was sent may have none.
+func (t Traffic) DayLasts() time.Duration {
+	if t.Shape != "" {
+		return t.Day
+	}
+	return t.CompressTo
 }
 
 // Shop is how carefully the shop's pods were told to stop.

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -69,6 +70,26 @@ func Load(nameOrPath string) (*Scenario, error) {
 	return Parse(source, raw)
 }
 
+// What one day may last.
+const (
+	shortestDay = time.Second
+	longestDay  = 24 * time.Hour
+)
+
+// LoadDay is Load with days that last day in the place of traffic.compressTo. A
+// day that is too short or too long, and a scenario in which no length comes from
+// the day's, are a fault.Invalid that names the flag --day.
+func LoadDay(nameOrPath string, day time.Duration) (*Scenario, error) {
+	if day < shortestDay || day > longestDay {
+		return nil, fault.NewInvalid(fmt.Errorf("--day %s: a day should last from %s to %s", day, shortestDay, longestDay), "")
+	}
+	source, raw, err := open(nameOrPath)
+	if err != nil {
+		return nil, err
+	}
+	return read(source, raw, day)
+}
+
 func open(nameOrPath string) (source string, raw []byte, err error) {
 	isFile := strings.ContainsRune(nameOrPath, filepath.Separator) || slices.Contains([]string{".yaml", ".yml"}, filepath.Ext(nameOrPath))
 	if !isFile {
@@ -90,17 +111,24 @@ func open(nameOrPath string) (source string, raw []byte, err error) {
 }
 
 // Parse reads a scenario from raw; source names it in problems.
-func Parse(source string, raw []byte) (*Scenario, error) {
+func Parse(source string, raw []byte) (*Scenario, error) { return read(source, raw, 0) }
+
+// read is Parse with days that last day, unless it is 0.
+func read(source string, raw []byte, day time.Duration) (*Scenario, error) {
 	root, problem := parse(raw, "a scenario file")
 	if problem != nil {
 		return nil, invalid(&Problems{source, []Problem{*problem}})
 	}
-	r := &reader{source: source}
+	r := &reader{source: source, day: day}
 	s := r.scenario(root)
-	s.Source = source
+	s.Source, s.Day = source, day
 	r.check(s)
-	if len(r.problems) > 0 {
+	switch {
+	case len(r.problems) > 0:
 		return nil, invalid(&Problems{source, r.sorted()})
+	case day > 0 && r.dayless:
+		return nil, fault.NewInvalid(fmt.Errorf("--day %s: the traffic of %s has no day to last so long: it is %s", day, source, s.Spec.Traffic.Rates()),
+			"leave --day away, or the length (lasts, compressTo) that the scenario gives its shape or replay")
 	}
 	return s, nil
 }
@@ -113,6 +141,8 @@ func invalid(p *Problems) error {
 type reader struct {
 	decoder
 	source  string         // the file's name
+	day     time.Duration  // in compressTo's place, unless it is 0
+	dayless bool           // no length in the traffic comes from the day's
 	budgets []*yaml.Node   // by index of Spec.Budgets
 	phases  []*yaml.Node   // by index of Spec.Phases
 	steps   [][]*yaml.Node // by phase and step
@@ -123,6 +153,7 @@ type reader struct {
 
 func (r *reader) scenario(root *yaml.Node) *Scenario {
 	s := &Scenario{Spec: defaults()}
+	s.Spec.Traffic.CompressTo = cmp.Or(r.day, s.Spec.Traffic.CompressTo)
 	var version, kind string
 	r.mapping(root, "the scenario", map[string]field{
 		"apiVersion": r.oneOf("apiVersion", []string{APIVersion}, &version),
@@ -223,7 +254,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 				"launchRequests": r.integer("launchRequests", 1, 1_000_000_000, &t.Day.LaunchRequests),
 			})
 		},
-		"compressTo":   r.duration("compressTo", time.Second, 24*time.Hour, &t.CompressTo),
+		"compressTo":   r.duration("compressTo", shortestDay, longestDay, &t.CompressTo),
 		"timeout":      r.duration("timeout", 10*time.Millisecond, time.Minute, &t.Timeout),
 		"maxLate":      r.duration("maxLate", time.Millisecond, time.Minute, &t.MaxLate),
 		"maxLateShare": r.share("maxLateShare", &t.MaxLateShare),
@@ -244,6 +275,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 			r.mapping(n, "mix", fields)
 		},
 	})
+	t.CompressTo = cmp.Or(r.day, t.CompressTo)
 	// a shape's defaults are the day's, wherever that is written
 	shapes := &shapeReader{decoder: &r.decoder, traffic: *t, dir: filepath.Dir(r.source)}
 	if given != nil {
@@ -260,6 +292,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 		t.Journeys = r.readJourneys(journeys)
 	}
 	if replay == nil {
+		r.dayless = given != nil && !shapes.ofDay
 		return
 	}
 	if given != nil {
@@ -269,6 +302,7 @@ func (r *reader) readTraffic(n *yaml.Node, t *Traffic) {
 		r.fail(r.mix, "traffic has a mix or a replay, which brings its own routes, not both")
 	}
 	t.Replay = shapes.replay(replay)
+	r.dayless = !shapes.ofDay
 }
 
 func (r *reader) phase(n *yaml.Node, s *Spec) {

@@ -64,7 +64,7 @@ func (r *shapeReader) replay(n *yaml.Node) *Replay {
 	}
 	replay.Recording = sum
 	if replay.CompressTo == 0 {
-		replay.CompressTo = r.traffic.short(sum.Period())
+		replay.CompressTo = r.short(sum.Period())
 	}
 	if len(replay.Routes()) == 0 {
 		r.fail(n, "the recording holds only requests with a body (%v), so with bodies: none there is nothing to send", sum.Names())

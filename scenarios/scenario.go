@@ -28,6 +28,8 @@ type Scenario struct {
 	Spec     Spec
 	// Source is the file that it was read from, or the shipped file's name.
 	Source string
+	// Day is how long one day lasts by LoadDay, 0 where the scenario says it.
+	Day time.Duration
 	// Warnings are what is allowed and yet hardly meant.
 	Warnings []string
 }
@@ -148,6 +150,15 @@ func (s *Scenario) HighestRate() float64 {
 	return scale * s.Spec.Traffic.Rates().Bound()
 }
 
+// Cycle returns how long the traffic takes to repeat itself once it has settled:
+// a launch day, a recording, a shape's round. It is 0 for what is steady then.
+func (t Traffic) Cycle() time.Duration {
+	if t.Replay != nil {
+		return t.Replay.CompressTo
+	}
+	return shape.Period(t.Arriving())
+}
+
 // Faster is how many times as fast as in the real shop time goes by.
 func (t Traffic) Faster() float64 {
 	if t.Replay != nil {
@@ -214,7 +225,7 @@ func (s *Scenario) BudgetLines() []string {
 func (s *Scenario) RecordedTraffic() results.Traffic {
 	t := s.Spec.Traffic
 	recorded := results.Traffic{
-		RealPerDay: t.Day.Requests, LaunchPerDay: t.Day.LaunchRequests, CompressTo: t.CompressTo,
+		RealPerDay: t.Day.Requests, LaunchPerDay: t.Day.LaunchRequests, CompressTo: t.CompressTo, Day: s.Day,
 		Timeout: t.Timeout, MaxLate: t.MaxLate, MaxLateShare: t.MaxLateShare, Mix: t.Mix,
 		Connections: t.Sender.Connections, MaxConnections: t.Sender.MaxConnections,
 	}

@@ -58,6 +58,19 @@ type shapeReader struct {
 	dir     string // that a recording's path starts from
 	made    int
 	files   bool // a shape is read from one
+	ofDay   bool // a length comes from the day's
+}
+
+// day returns how long a day lasts, for what has no length of its own.
+func (r *shapeReader) day() time.Duration {
+	r.ofDay = true
+	return r.traffic.CompressTo
+}
+
+// short is how long something recorded lasts that has no length of its own.
+func (r *shapeReader) short(recorded time.Duration) time.Duration {
+	r.ofDay = true
+	return r.traffic.short(recorded)
 }
 
 // shape returns silence where something is wrong, which has been complained of.
@@ -138,9 +151,12 @@ func (r *shapeReader) span(what string, least time.Duration, into *time.Duration
 }
 
 func (r *shapeReader) launchDay(n *yaml.Node) shape.Shape {
-	day, lasts := r.traffic.Day, r.traffic.CompressTo
+	day, lasts := r.traffic.Day, time.Duration(0)
 	fields := r.dayFields(&day, &lasts)
 	r.options(n, "launch-day", fields)
+	if lasts == 0 {
+		lasts = r.day()
+	}
 	if day.LaunchRequests < day.Requests {
 		r.fail(n, "launchRequests (%d) is the whole launch day and should be no less than requests (%d)", day.LaunchRequests, day.Requests)
 	}
@@ -161,7 +177,7 @@ func (r *shapeReader) doubled(n *yaml.Node) shape.Shape {
 }
 
 func (r *shapeReader) diurnal(n *yaml.Node) shape.Shape {
-	requests, lasts := r.traffic.Day.Requests, r.traffic.CompressTo
+	requests, lasts := r.traffic.Day.Requests, time.Duration(0)
 	swing, peak := shape.DefaultSwing, shape.DefaultPeak
 	r.options(n, "diurnal", map[string]field{
 		"requests": r.integer("requests", 1, 1_000_000_000, &requests),
@@ -169,6 +185,9 @@ func (r *shapeReader) diurnal(n *yaml.Node) shape.Shape {
 		"swing":    r.share("swing", &swing),
 		"peak":     r.clock("peak", &peak),
 	})
+	if lasts == 0 {
+		lasts = r.day()
+	}
 	return shape.Diurnal(float64(requests), swing, peak, lasts)
 }
 
@@ -234,7 +253,7 @@ func (r *shapeReader) recorded(n *yaml.Node) shape.Shape {
 		return shape.Constant(0)
 	}
 	if lasts == 0 {
-		lasts = r.traffic.short(sum.Period())
+		lasts = r.short(sum.Period())
 	}
 	return compressTo(sum.Shape(sum.Names()), sum.Period(), lasts)
 }

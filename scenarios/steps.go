@@ -50,7 +50,7 @@ type Inject struct {
 // AwaitAuthenticated waits until a whole cycle has passed without a call that
 // was not encrypted.
 type AwaitAuthenticated struct {
-	Cycle time.Duration // default: one compressed day
+	Cycle time.Duration // default: the traffic's own, which is a day
 }
 
 // Enforce sets the default inbound policy of the services that have a proxy.
@@ -299,8 +299,16 @@ func (d *decoder) services(n *yaml.Node, into *[]string) {
 }
 
 func readAwait(d *decoder, n *yaml.Node, s *Spec) any {
-	o := &AwaitAuthenticated{Cycle: s.Traffic.CompressTo}
-	d.options(n, "await-authenticated", map[string]field{"cycle": d.duration("cycle", time.Second, 24*time.Hour, &o.Cycle)})
+	o := &AwaitAuthenticated{}
+	d.options(n, "await-authenticated", map[string]field{"cycle": d.duration("cycle", shortestDay, longestDay, &o.Cycle)})
+	if o.Cycle > 0 || len(d.problems) > 0 { // the traffic may be what is wrong
+		return o
+	}
+	o.Cycle = s.Traffic.Cycle().Round(time.Millisecond)
+	if o.Cycle < shortestDay || o.Cycle > longestDay {
+		d.fail(n, "step await-authenticated needs a cycle here, such as {cycle: 90s}: this traffic (%s) does not repeat itself within %s to %s",
+			s.Traffic.Rates(), shortestDay, longestDay)
+	}
 	return o
 }
 

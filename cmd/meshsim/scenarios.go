@@ -3,12 +3,27 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"meshsim.dev/meshsim/clusters/topology"
 	"meshsim.dev/meshsim/scenarios"
 )
+
+// dayFlag gives a scenario's days another length.
+type dayFlag struct{ lasts time.Duration }
+
+func (f *dayFlag) register(c *cobra.Command) {
+	c.Flags().DurationVar(&f.lasts, "day", 0, "how long one day of the traffic lasts (default: as the scenario has it)")
+}
+
+func (f *dayFlag) load(c *cobra.Command, name string) (*scenarios.Scenario, error) {
+	if c.Flags().Changed("day") {
+		return scenarios.LoadDay(name, f.lasts)
+	}
+	return scenarios.Load(name)
+}
 
 func (a *app) newScenarios() *cobra.Command {
 	c := &cobra.Command{
@@ -52,7 +67,8 @@ func (a *app) newScenariosList() *cobra.Command {
 }
 
 func (a *app) newScenariosValidate() *cobra.Command {
-	return &cobra.Command{
+	var day dayFlag
+	c := &cobra.Command{
 		Use:   "validate NAME|FILE...",
 		Short: "Check scenarios without raising anything",
 		Long: `Checks every key, value, step and budget, and that the scenario can produce the
@@ -60,18 +76,21 @@ data that its budgets judge, as run does before it raises anything. What is wron
 is told with its line, and the exit code is 2.`,
 		Example: "  meshsim scenarios validate my-launch.yaml\n  meshsim scenarios validate mtls-rollout ./staging.yaml",
 		Args:    args(cobra.MinimumNArgs(1)),
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(c *cobra.Command, names []string) error {
 			var errs []error
 			for _, name := range names {
-				errs = append(errs, a.validate(name))
+				s, err := day.load(c, name)
+				errs = append(errs, a.validate(name, s, err))
 			}
 			return errors.Join(errs...)
 		},
 	}
+	day.register(c)
+	return c
 }
 
-func (a *app) validate(name string) error {
-	s, err := scenarios.Load(name)
+// validate tells of a scenario, or passes on why it could not be loaded.
+func (a *app) validate(name string, s *scenarios.Scenario, err error) error {
 	if err != nil {
 		return err
 	}
@@ -86,17 +105,20 @@ func (a *app) validate(name string) error {
 }
 
 func (a *app) newScenariosExplain() *cobra.Command {
-	return &cobra.Command{
+	var day dayFlag
+	c := &cobra.Command{
 		Use:     "explain NAME|FILE",
 		Short:   "Say what a scenario does, sends and judges",
-		Example: "  meshsim scenarios explain mtls-rollout\n  meshsim scenarios explain ./my-launch.yaml",
+		Example: "  meshsim scenarios explain mtls-rollout --day 90s\n  meshsim scenarios explain ./my-launch.yaml",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, names []string) error {
-			s, err := scenarios.Load(names[0])
+		RunE: func(c *cobra.Command, names []string) error {
+			s, err := day.load(c, names[0])
 			if err != nil {
 				return err
 			}
 			return s.Explain(a.streams.Out)
 		},
 	}
+	day.register(c)
+	return c
 }

@@ -30,16 +30,17 @@ func (a *app) newTraffic() *cobra.Command {
 
 // showFlags say what to draw where no scenario does, and how.
 type showFlags struct {
-	shape             string
-	requests, launch  int
-	compressTo, lasts time.Duration
-	scale             float64
-	svg               string
-	asJSON            bool
+	shape            string
+	requests, launch int
+	day              dayFlag
+	lasts            time.Duration
+	scale            float64
+	svg              string
+	asJSON           bool
 }
 
 // ofShape are the flags that belong to a shape, not to a scenario.
-var ofShape = []string{"shape", "requests", "launch-requests", "compress-to", "for", "scale"}
+var ofShape = []string{"shape", "requests", "launch-requests", "for", "scale"}
 
 func (a *app) newTrafficShow() *cobra.Command {
 	var f showFlags
@@ -52,7 +53,7 @@ that steps take is not drawn: phases follow one another as soon as they have
 their requests. Without an argument it is a launch day.`,
 		Example: `  meshsim traffic show mtls-rollout
   meshsim traffic show my-launch.yaml --svg launch.svg
-  meshsim traffic show launch.jsonl.gz --compress-to 200s
+  meshsim traffic show launch.jsonl.gz --day 200s
   meshsim traffic show --shape '{spike: {base: 5, peak: 80, at: 1m, hold: 10s}}' --for 3m`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
@@ -74,7 +75,7 @@ their requests. Without an argument it is a launch day.`,
 	c.Flags().StringVar(&f.shape, "shape", "", "a shape as a scenario's traffic.shape has it (default launch-day)")
 	c.Flags().IntVar(&f.requests, "requests", day.Day.Requests, "of an ordinary day")
 	c.Flags().IntVar(&f.launch, "launch-requests", day.Day.LaunchRequests, "of the launch day")
-	c.Flags().DurationVar(&f.compressTo, "compress-to", day.CompressTo, "how long one day lasts")
+	f.day.register(c)
 	c.Flags().DurationVar(&f.lasts, "for", 0, "how long to draw (default: a day, or until the shape has settled)")
 	c.Flags().Float64Var(&f.scale, "scale", 1, "multiplies the shape, as a phase's scale does")
 	c.Flags().StringVar(&f.svg, "svg", "", "draw it as SVG into a file, - for the standard output")
@@ -96,15 +97,18 @@ func (f showFlags) figure(c *cobra.Command, given string) (plot.Figure, error) {
 				return plot.Figure{}, usagef("--%s is for shapes: the scenario %s has its own traffic", name, given)
 			}
 		}
-		s, err := scenarios.Load(given)
+		s, err := f.day.load(c, given)
 		if err != nil {
 			return plot.Figure{}, err
 		}
 		return plot.OfScenario(s), nil
 	}
 	t := scenarios.DefaultTraffic()
-	t.Day, t.CompressTo = scenarios.Day{Requests: f.requests, LaunchRequests: f.launch}, f.compressTo
-	if err := f.check(recorded); err != nil {
+	t.Day = scenarios.Day{Requests: f.requests, LaunchRequests: f.launch}
+	if c.Flags().Changed("day") {
+		t.CompressTo = f.day.lasts
+	}
+	if err := f.check(recorded, t.CompressTo); err != nil {
 		return plot.Figure{}, err
 	}
 	name, s, lasts := "shape", t.Rates(), f.lasts
@@ -133,14 +137,14 @@ func (f showFlags) figure(c *cobra.Command, given string) (plot.Figure, error) {
 	return plot.OfShape(name, s, t.Faster(), lasts), nil
 }
 
-func (f showFlags) check(recorded bool) error {
+func (f showFlags) check(recorded bool, day time.Duration) error {
 	switch {
 	case recorded && f.shape != "":
 		return usagef("--shape: the recording has its own")
 	case f.requests < 1 || f.launch < f.requests:
 		return usagef("--requests and --launch-requests: a day has at least one, and a launch day no fewer than any other")
-	case f.compressTo < time.Second || f.lasts < 0:
-		return usagef("--compress-to and --for: a day lasts at least a second, and no time is less than none")
+	case day < time.Second || f.lasts < 0:
+		return usagef("--day and --for: a day lasts at least a second, and no time is less than none")
 	case !(f.scale > 0 && f.scale <= 1000):
 		return usagef("--scale should be above 0 and up to 1000")
 	}

@@ -21,7 +21,8 @@ func TestTrafficIsDrawnInEveryForm(t *testing.T) {
 	}{
 		{"a launch day", nil, []string{"launch-day of 5000 requests", "5,000 requests in 1m30s"}},
 		{"a scenario", []string{"mtls-rollout"}, []string{"baseline", "soak", "30,500 requests in 18m41s"}},
-		{"a shape", []string{"--shape", "{ramp: {from: 0, to: 60/min, over: 1m}}", "--compress-to", "10s"}, []string{"ramp from 0/s to 1/s over 1m0s", "45 requests in 1m15s"}},
+		{"a scenario on a shorter day", []string{"mtls-rollout", "--day", "100s"}, []string{"soak", "30,500 requests in 9m21s"}},
+		{"a shape", []string{"--shape", "{ramp: {from: 0, to: 60/min, over: 1m}}", "--day", "10s"}, []string{"ramp from 0/s to 1/s over 1m0s", "45 requests in 1m15s"}},
 		{"twice a shape, for a while", []string{"--shape", "{constant: 5}", "--scale", "2", "--for", "30s"}, []string{"300 requests in 30s"}},
 		{"a picture", []string{"mtls-rollout-ci", "--svg", "-"}, []string{"<svg ", "mtls-rollout-ci"}},
 		{"a picture in a file", []string{"mtls-rollout-ci", "--svg", svg}, []string{"drawn: " + svg}},
@@ -76,7 +77,7 @@ func TestLogsAreImportedDrawnAndReplayed(t *testing.T) {
 	require.Equal(t, 299*time.Second, report.SpanNs)
 	require.Equal(t, int64(300), report.Unused[0].Lines)
 
-	code, stdout, stderr = run(t, "traffic", "show", out, "--compress-to", "1440s")
+	code, stdout, stderr = run(t, "traffic", "show", out, "--day", "1440s")
 	require.Equal(t, 0, code, stderr)
 	require.Contains(t, stdout, "300 requests in 5s: 60.0 a second")
 
@@ -107,7 +108,8 @@ func TestTrafficThatCannotBeShownOrImportedIsWrongUse(t *testing.T) {
 		{"two forms", []string{"show", "--json", "--svg", "x"}, "svg"},
 		{"a day of nothing", []string{"show", "--requests", "0"}, "--requests"},
 		{"a scale below nothing", []string{"show", "--scale", "-1"}, "--scale"},
-		{"a day of no time", []string{"show", "--compress-to", "1ms"}, "--compress-to"},
+		{"a day of no time", []string{"show", "--day", "1ms"}, "--day"},
+		{"a day without a scenario", []string{"calibrate", "--day", "90s"}, "--day"},
 		{"a recording that is not there", []string{"show", filepath.Join(dir, "x.jsonl")}, "is not there"},
 		{"a recording with a shape", []string{"show", "x.jsonl", "--shape", "diurnal"}, "the recording has its own"},
 		{"a picture nowhere", []string{"show", "--svg", filepath.Join(dir, "no", "x.svg")}, "create"},

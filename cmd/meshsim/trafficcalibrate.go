@@ -15,6 +15,7 @@ import (
 
 func (a *app) newTrafficCalibrate() *cobra.Command {
 	var asJSON bool
+	var day dayFlag
 	c := &cobra.Command{
 		Use:   "calibrate [SCENARIO|FILE]",
 		Short: "Measure how fast this machine can send, and how late",
@@ -25,9 +26,12 @@ machine is refused, with exit code 4, and what is near it is warned of.`,
 		Example: "  meshsim traffic calibrate\n  meshsim traffic calibrate my-launch.yaml",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error {
+			if len(names) == 0 && c.Flags().Changed("day") {
+				return usagef("--day is a scenario's: name one")
+			}
 			t, wanted := scenarios.DefaultTraffic(), 0.0
 			if len(names) == 1 {
-				s, err := scenarios.Load(names[0])
+				s, err := day.load(c, names[0])
 				if err != nil {
 					return err
 				}
@@ -36,6 +40,7 @@ machine is refused, with exit code 4, and what is near it is warned of.`,
 			return a.calibrate(c.Context(), t, wanted, asJSON)
 		},
 	}
+	day.register(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print what was measured as JSON")
 	return c
 }

@@ -239,6 +239,7 @@ func unlike(before, after Side) []Unlike {
 		{"kernel", b.Host.Kernel, a.Host.Kernel},
 		{"fitted CPU", fmt.Sprintf("× %.3g", b.Fit.CPU), fmt.Sprintf("× %.3g", a.Fit.CPU)},
 		{"fitted memory", fmt.Sprintf("× %.3g", b.Fit.Memory), fmt.Sprintf("× %.3g", a.Fit.Memory)},
+		{"traffic", sent(b.Traffic), sent(a.Traffic)},
 		{"seed", fmt.Sprint(b.Seed), fmt.Sprint(a.Seed)},
 		{"meshsim", b.Tool, a.Tool},
 		{"stand-ins", joined(b.StandIns), joined(a.StandIns)},
@@ -252,6 +253,14 @@ func unlike(before, after Side) []Unlike {
 		}
 	}
 	return append(all, images(b.Images, a.Images)...)
+}
+
+// sent says in words what was sent, "" where a record does not tell.
+func sent(t results.Traffic) string {
+	if t.Shape != "" || t.CompressTo == 0 {
+		return t.Shape
+	}
+	return fmt.Sprintf("a launch day of %d requests in %s", t.LaunchPerDay, t.CompressTo)
 }
 
 // values are those that a run gave the shop beside its other settings, "" for none.

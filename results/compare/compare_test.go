@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -136,6 +137,8 @@ func TestRunsOfDifferentScenariosAreRefused(t *testing.T) {
 func TestWhatTheRunsDoNotShareIsNamed(t *testing.T) {
 	before, after := counted(0, 6000), counted(0, 6000)
 	after.Verdict.Mesh = "linkerd"
+	before.Run.Traffic = results.Traffic{LaunchPerDay: 5000, CompressTo: 200 * time.Second}
+	after.Run.Traffic = results.Traffic{LaunchPerDay: 5000, CompressTo: 90 * time.Second, Day: 90 * time.Second}
 	after.Run.Host = results.Host{CPUs: 8, MemoryBytes: 32 << 30}
 	after.Run.Shop.Values = map[string]any{"retries": 0}
 	before.Run.Images = []results.Image{{Name: "vault", Version: "1.19.0", Digest: "sha256:a"}, {Name: "gone", Digest: "sha256:b"}, {Name: "node", Version: "v1.24.17", Digest: "sha256:d"}}
@@ -143,7 +146,8 @@ func TestWhatTheRunsDoNotShareIsNamed(t *testing.T) {
 	c, err := Runs(before, after, false)
 	require.NoError(t, err)
 	require.Equal(t, []Unlike{
-		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"}, {"the shop's values", "none", `{"retries":0}`}, {"image vault", "1.19.0", "1.20.0"}, {"image node", "v1.24.17 as d", "v1.24.17 as e"},
+		{"mesh", "fakemesh", "linkerd"}, {"CPUs", "0", "8"}, {"memory", "0.0 GiB", "32.0 GiB"},
+		{"traffic", "a launch day of 5000 requests in 3m20s", "a launch day of 5000 requests in 1m30s"}, {"the shop's values", "none", `{"retries":0}`}, {"image vault", "1.19.0", "1.20.0"}, {"image node", "v1.24.17 as d", "v1.24.17 as e"},
 	}, c.Unlike)
 	alike, err := Runs(before, before, false)
 	require.NoError(t, err)

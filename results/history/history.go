@@ -24,13 +24,13 @@ import (
 const File = "history.db"
 
 // version is of the tables below; a file of another one is made anew.
-const version = 2
+const version = 3
 
 const tables = `
 CREATE TABLE runs (
 	id TEXT PRIMARY KEY, stamp INTEGER NOT NULL, scenario TEXT NOT NULL, mesh TEXT NOT NULL, topology TEXT NOT NULL, tool TEXT NOT NULL,
 	started INTEGER NOT NULL, seconds REAL NOT NULL, verdict TEXT NOT NULL, requests INTEGER NOT NULL, failed INTEGER NOT NULL, late INTEGER NOT NULL,
-	worst_p99_ms REAL NOT NULL, judge INTEGER NOT NULL
+	worst_p99_ms REAL NOT NULL, judge INTEGER NOT NULL, day INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX runs_by_time ON runs (scenario, started);
 CREATE TABLE budgets (
@@ -274,8 +274,8 @@ func write(ctx context.Context, tx *sql.Tx, id string, at stamp, run results.Run
 			worst = max(worst, p.P99Ms)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", id, at.written, v.Scenario, v.Mesh, run.Topology, run.Tool,
-		run.StartedAt.UnixMilli(), seconds, string(v.Verdict), v.Requests.Total, v.Requests.Failed, v.Requests.Late, worst, at.judge); err != nil {
+	if _, err := tx.ExecContext(ctx, "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", id, at.written, v.Scenario, v.Mesh, run.Topology, run.Tool,
+		run.StartedAt.UnixMilli(), seconds, string(v.Verdict), v.Requests.Total, v.Requests.Failed, v.Requests.Late, worst, at.judge, int64(run.Traffic.DayLasts())); err != nil {
 		return err
 	}
 	for i, b := range v.Budgets {

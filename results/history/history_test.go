@@ -23,6 +23,7 @@ type stage struct {
 	root   string
 	rules  int // of the judge
 	judged int
+	lasts  time.Duration // of one day, in the runs that are added
 	fails  error
 }
 
@@ -49,7 +50,7 @@ func (s *stage) add(t *testing.T, id string, day int, v *results.Verdict) {
 	f, err := results.Create(s.root, id)
 	require.NoError(t, err)
 	began := time.Date(2026, 5, day, 9, 30, 0, 0, time.UTC)
-	require.NoError(t, f.WriteRun(results.Run{ID: id, Scenario: "demo", StartedAt: began, EndedAt: began.Add(90 * time.Second), Topology: "eks-1.24", Tool: "v1"}))
+	require.NoError(t, f.WriteRun(results.Run{ID: id, Scenario: "demo", StartedAt: began, EndedAt: began.Add(90 * time.Second), Topology: "eks-1.24", Tool: "v1", Traffic: results.Traffic{CompressTo: s.lasts}}))
 	require.NoError(t, f.Close())
 	if v != nil {
 		require.NoError(t, f.WriteVerdict(*v))
@@ -70,7 +71,7 @@ func verdictOf(scenario string, failed int64, p99 float64) *results.Verdict {
 }
 
 func TestRunsAreReadBackWholeOldestFirst(t *testing.T) {
-	s := &stage{root: t.TempDir()}
+	s := &stage{root: t.TempDir(), lasts: 200 * time.Second}
 	s.add(t, "b", 4, verdictOf("demo", 0, 20))
 	s.add(t, "a", 6, verdictOf("demo", 8, 30))
 	s.add(t, "c", 5, verdictOf("other", 0, 10))
@@ -78,7 +79,7 @@ func TestRunsAreReadBackWholeOldestFirst(t *testing.T) {
 	require.Equal(t, []string{"b", "c", "a"}, []string{all[0].ID, all[1].ID, all[2].ID})
 	low, high, limit, value := 29.0, 31.0, 100.0, 30.0
 	require.Equal(t, Run{
-		ID: "a", Scenario: "demo", Mesh: "fakemesh", Topology: "eks-1.24", Tool: "v1", Started: time.Date(2026, 5, 6, 9, 30, 0, 0, time.UTC), Seconds: 90,
+		ID: "a", Scenario: "demo", Mesh: "fakemesh", Topology: "eks-1.24", Tool: "v1", Day: 200 * time.Second, Started: time.Date(2026, 5, 6, 9, 30, 0, 0, time.UTC), Seconds: 90,
 		Verdict: results.Pass, Requests: 6000, Failed: 8, Late: 2, WorstP99Ms: 30,
 		Budgets: []Budget{
 			{Text: "end-to-end p99 < 100ms", Phase: "soak", Verdict: results.Pass, Unit: "ms", Value: &value, Low: &low, High: &high, Limit: &limit},
@@ -193,8 +194,27 @@ func TestTheTrendIsDrawnWhereThereAreTwoRuns(t *testing.T) {
 	var b strings.Builder
 	require.NoError(t, Write(&b, s.runs(t, Query{})))
 	text := b.String()
-	require.Contains(t, text, "✓ pass   a    fakemesh  6000      0       20.0 ms    1 held, 0 broken, 1 open  7 × drain")
+	require.Contains(t, text, "✓ pass   a    fakemesh  –    6000      0       20.0 ms    1 held, 0 broken, 1 open  7 × drain")
 	require.Contains(t, text, "demo, from run to run\n  ✓  end-to-end p99 < 100ms  soak  ▁█▄  20.00 ms to 80.00 ms, last 50.00 ms")
 	require.NotContains(t, text, "other, from")
+	require.NotContains(t, text, "a day in")
 	require.Equal(t, "▁▁▁", sparks([]float64{3, 3, 3}))
+}
+
+func TestRunsOfAnotherDayHaveATrendOfTheirOwn(t *testing.T) {
+	s := &stage{root: t.TempDir()}
+	for i, lasts := range []time.Duration{200 * time.Second, 90 * time.Second, 200 * time.Second, 90 * time.Second} {
+		s.lasts = lasts
+		s.add(t, string(rune('a'+i)), 4+i, verdictOf("demo", 0, float64(10*(i+1))))
+	}
+	var b strings.Builder
+	require.NoError(t, Write(&b, s.runs(t, Query{})))
+	require.Contains(t, b.String(), "✓ pass   b    fakemesh  1m30s  6000")
+	_, trends, _ := strings.Cut(b.String(), "\n\n")
+	require.Equal(t, `demo, a day in 1m30s, from run to run
+  ✓  end-to-end p99 < 100ms  soak  ▁█  20.00 ms to 40.00 ms, last 40.00 ms
+
+demo, a day in 3m20s, from run to run
+  ✓  end-to-end p99 < 100ms  soak  ▁█  10.00 ms to 30.00 ms, last 30.00 ms
+`, trends)
 }

@@ -22,6 +22,7 @@ type Run struct {
 	Mesh       string            `json:"mesh"`
 	Topology   string            `json:"topology"`
 	Tool       string            `json:"tool"`
+	Day        time.Duration     `json:"dayNs"` // how long one lasted, 0 where that is not known
 	Started    time.Time         `json:"startedAt"`
 	Seconds    float64           `json:"seconds"` // 0 for a run that was cut off
 	Verdict    results.Judgement `json:"verdict"`
@@ -58,7 +59,7 @@ func (h *History) Runs(ctx context.Context, q Query) ([]Run, error) {
 		last = -1 // which is no limit
 	}
 	rows, err := h.db.QueryContext(ctx, `SELECT * FROM (
-		SELECT id, scenario, mesh, topology, tool, started, seconds, verdict, requests, failed, late, worst_p99_ms FROM runs
+		SELECT id, scenario, mesh, topology, tool, started, seconds, verdict, requests, failed, late, worst_p99_ms, day FROM runs
 		WHERE ? = '' OR scenario = ? ORDER BY started DESC, id DESC LIMIT ?) ORDER BY started, id`, q.Scenario, q.Scenario, last)
 	if err != nil {
 		return nil, fmt.Errorf("read the history: %w", err)
@@ -67,7 +68,7 @@ func (h *History) Runs(ctx context.Context, q Query) ([]Run, error) {
 	all := []Run{}
 	for rows.Next() {
 		r, started := Run{Budgets: []Budget{}, Causes: []Cause{}}, int64(0)
-		if err := rows.Scan(&r.ID, &r.Scenario, &r.Mesh, &r.Topology, &r.Tool, &started, &r.Seconds, &r.Verdict, &r.Requests, &r.Failed, &r.Late, &r.WorstP99Ms); err != nil {
+		if err := rows.Scan(&r.ID, &r.Scenario, &r.Mesh, &r.Topology, &r.Tool, &started, &r.Seconds, &r.Verdict, &r.Requests, &r.Failed, &r.Late, &r.WorstP99Ms, &r.Day); err != nil {
 			return nil, fmt.Errorf("read the history: %w", err)
 		}
 		r.Started = time.UnixMilli(started).UTC()

@@ -7,30 +7,31 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"meshsim.dev/meshsim/results"
 )
 
 // Write writes runs as a table, and below it how each budget with a number went
-// from run to run of the same scenario.
+// from run to run of the same scenario with days of the same length.
 func Write(w io.Writer, runs []Run) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\trun\tmesh\trequests\tfailed\tworst p99\tbudgets\tmost failures")
+	fmt.Fprintln(t, "verdict\trun\tmesh\tday\trequests\tfailed\tworst p99\tbudgets\tmost failures")
 	for _, r := range runs {
 		kept, broken := r.count(results.Pass), r.count(results.Fail)
 		most := "–"
 		if len(r.Causes) > 0 {
 			most = fmt.Sprintf("%d × %s", r.Causes[0].Count, results.OneLine(r.Causes[0].Kind))
 		}
-		fmt.Fprintf(t, "%s %s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, results.OneLine(r.ID), cmp.Or(results.OneLine(r.Mesh), "none"),
-			r.Requests, r.Failed, r.WorstP99Ms, kept, broken, len(r.Budgets)-kept-broken, most)
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, results.OneLine(r.ID), cmp.Or(results.OneLine(r.Mesh), "none"),
+			dayText(r.Day), r.Requests, r.Failed, r.WorstP99Ms, kept, broken, len(r.Budgets)-kept-broken, most)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("lay out the table: %w", err)
 	}
-	for _, scenario := range scenarios(runs) {
-		trend(&b, scenario, runs)
+	for _, one := range rehearsals(runs) {
+		trend(&b, one, runs)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -47,14 +48,39 @@ func (r Run) count(j results.Judgement) (n int) {
 	return n
 }
 
-func scenarios(runs []Run) []string {
-	var all []string
+func dayText(day time.Duration) string {
+	if day == 0 {
+		return "–"
+	}
+	return day.String()
+}
+
+// rehearsal is what two runs have in common whose figures make a trend: another
+// day is another load.
+type rehearsal struct {
+	scenario string
+	day      time.Duration
+}
+
+func (r Run) rehearsal() rehearsal { return rehearsal{r.Scenario, r.Day} }
+
+func (r rehearsal) String() string {
+	if r.day == 0 {
+		return results.OneLine(r.scenario)
+	}
+	return fmt.Sprintf("%s, a day in %s", results.OneLine(r.scenario), r.day)
+}
+
+func rehearsals(runs []Run) []rehearsal {
+	var all []rehearsal
 	for _, r := range runs {
-		if !slices.Contains(all, r.Scenario) {
-			all = append(all, r.Scenario)
+		if !slices.Contains(all, r.rehearsal()) {
+			all = append(all, r.rehearsal())
 		}
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, func(a, b rehearsal) int {
+		return cmp.Or(cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.day, b.day))
+	})
 	return all
 }
 
@@ -65,11 +91,11 @@ type line struct {
 	verdict           results.Judgement
 }
 
-// trend writes the budgets of a scenario that at least two runs have numbers of.
-func trend(b *strings.Builder, scenario string, runs []Run) {
+// trend writes the budgets of a rehearsal that at least two runs have numbers of.
+func trend(b *strings.Builder, of rehearsal, runs []Run) {
 	var lines []*line
 	for _, r := range runs {
-		if r.Scenario != scenario {
+		if r.rehearsal() != of {
 			continue
 		}
 		for _, one := range r.Budgets {
@@ -89,7 +115,7 @@ func trend(b *strings.Builder, scenario string, runs []Run) {
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s, from run to run\n", results.OneLine(scenario))
+	fmt.Fprintf(b, "\n%s, from run to run\n", of)
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, l := range lines {
 		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s to %s, last %s\n", signs[l.verdict], results.OneLine(l.text), results.OneLine(l.phase), sparks(l.values),

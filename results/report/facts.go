@@ -44,11 +44,19 @@ func (d Data) facts() []fact {
 	if len(r.ClockOffsets) > 0 {
 		all.add("clocks", "%s", offsets(r.ClockOffsets))
 	}
-	all.add("again", "meshsim run %s (seed %d)", r.Scenario, r.Seed)
+	all.add("again", "%s (seed %d)", again(r), r.Seed)
 	if r.Tool != "" {
 		all.add("meshsim", "%s", r.Tool)
 	}
 	return all
+}
+
+// again is the command that rehearses the same.
+func again(r results.Run) string {
+	if r.Traffic.Day > 0 {
+		return fmt.Sprintf("meshsim run %s --day %s", r.Scenario, r.Traffic.Day)
+	}
+	return "meshsim run " + r.Scenario
 }
 
 // evidence adds what was looked at beside the traffic.

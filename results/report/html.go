@@ -25,7 +25,7 @@ var pageScript string
 func page() (*template.Template, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"count": wholeNumber, "tie": ties.Replace, "millis": millis, "sign": sign, "short": func(d string) string { return shorten(d, 19) },
-		"gauge": newGauge, "signed": signedMillis,
+		"gauge": newGauge, "signed": signedMillis, "again": again,
 	}).Parse(pageText)
 	if err != nil {
 		return nil, fmt.Errorf("parse the page's template: %w", err)

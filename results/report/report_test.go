@@ -315,6 +315,14 @@ func TestTheFactsSayWhatWasSentInALaunchDaysPlace(t *testing.T) {
 	require.Equal(t, "ramp from 5/s to 50/s over 10m0s: 50.0 a second on average at scale 1, 432 times the real rate", said())
 }
 
+func TestTheCommandThatRunsItAgainHasItsDay(t *testing.T) {
+	d := sample(t, "pass")
+	require.Contains(t, render(t, HTML, d), "meshsim run mtls-rollout --mesh fakemesh\n")
+	d.Run.Traffic.Day = 90 * time.Second
+	require.Contains(t, render(t, HTML, d), "meshsim run mtls-rollout --day 1m30s --mesh fakemesh\n")
+	require.Contains(t, render(t, Markdown, d), "- again: meshsim run mtls-rollout --day 1m30s (seed 5000)\n")
+}
+
 func TestTheFactsSayHowBusyTheHostWas(t *testing.T) {
 	waited := 0.344
 	texts := map[string]string{}

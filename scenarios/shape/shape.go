@@ -34,6 +34,10 @@ type Shape interface {
 	bends(from, to time.Duration) []time.Duration
 }
 
+// Period returns how long a shape takes to repeat itself once it has settled, 0
+// for one that is steady then.
+func Period(s Shape) time.Duration { return s.period() }
+
 // mostBends is more than a shape has within any rehearsal that is meant. One
 // that has more is counted less exactly where it is the highest of several.
 const mostBends = 10_000
