@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
@@ -40,7 +42,7 @@ func (x *Relay) refuse(flow *metrics.HTTP, err error, took time.Duration) {
 	var own *Error
 	if !errors.As(err, &own) {
 		own = &Error{http.StatusBadGateway, "unexpected", err}
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, context.DeadlineExceeded) || wasReset(err) && tookItsTime(x.R.Header, took) {
 			own.Status, own.Kind = http.StatusGatewayTimeout, "timeout"
 		}
 	}
@@ -63,7 +65,7 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, last bool) metrics.
 		w.WriteHeader(e.Status)
 		return metrics.Response{Status: e.Status, Error: e.Kind}
 	}
-	code := strconv.Itoa(grpcCode(e.Status))
+	code := strconv.Itoa(e.grpcCode())
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", code)
 	h.Set("Grpc-Message", message)
@@ -71,8 +73,13 @@ func Write(w http.ResponseWriter, r *http.Request, e *Error, last bool) metrics.
 	return metrics.Response{Status: http.StatusOK, GRPCStatus: code, Error: e.Kind}
 }
 
-func grpcCode(status int) int {
-	switch status {
+// grpcCode is what a client without a proxy would have been told: of a stream that
+// the server reset, its reason.
+func (e *Error) grpcCode() int {
+	if e.Status == http.StatusBadGateway && wasReset(e.Err) {
+		return grpcFromReset(e.Err)
+	}
+	switch e.Status {
 	case http.StatusForbidden:
 		return codePermissionDenied
 	case http.StatusNotFound:
@@ -88,6 +95,28 @@ func grpcCode(status int) int {
 	default:
 		return codeUnknown
 	}
+}
+
+func wasReset(err error) bool {
+	var stream http2.StreamError
+	return errors.As(err, &stream)
+}
+
+// tookItsTime says whether a gRPC request took as long as its client lets it: a
+// server that ends it then resets the stream, and means that.
+func tookItsTime(h http.Header, took time.Duration) bool {
+	text := h.Get("Grpc-Timeout")
+	if len(text) < 2 || len(text) > 9 {
+		return false
+	}
+	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)
+	unit, known := grpcUnits[text[len(text)-1]]
+	return err == nil && known && took/unit >= time.Duration(n)
+}
+
+// grpcUnits are those of the header grpc-timeout; its number has 8 digits at most.
+var grpcUnits = map[byte]time.Duration{
+	'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond, 'n': time.Nanosecond,
 }
 
 // sanitize keeps an error's text to what a header may hold.
