@@ -20,8 +20,8 @@ func TestTrafficIsDrawnInEveryForm(t *testing.T) {
 		want []string // all of them in the output
 	}{
 		{"a launch day", nil, []string{"launch-day of 5000 requests", "5,000 requests in 1m30s"}},
-		{"a scenario", []string{"mtls-rollout"}, []string{"baseline", "soak", "30,500 requests in 18m41s"}},
-		{"a scenario on a shorter day", []string{"mtls-rollout", "--day", "100s"}, []string{"soak", "30,500 requests in 9m21s"}},
+		{"a scenario", []string{"mtls-rollout"}, []string{"baseline", "soak", "34,500 requests in 19m32s"}},
+		{"a scenario on a shorter day", []string{"mtls-rollout", "--day", "100s"}, []string{"soak", "34,500 requests in 9m46s"}},
 		{"a shape", []string{"--shape", "{ramp: {from: 0, to: 60/min, over: 1m}}", "--day", "10s"}, []string{"ramp from 0/s to 1/s over 1m0s", "45 requests in 1m15s"}},
 		{"twice a shape, for a while", []string{"--shape", "{constant: 5}", "--scale", "2", "--for", "30s"}, []string{"300 requests in 30s"}},
 		{"a picture", []string{"mtls-rollout-ci", "--svg", "-"}, []string{"<svg ", "mtls-rollout-ci"}},

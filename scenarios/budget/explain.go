@@ -115,7 +115,7 @@ func (b Budget) explainTrust(where string) string {
 	case Refused:
 		return fmt.Sprintf("%s calls are refused that the declared callers allow", upTo(b.Count))
 	case DenialsCounted:
-		return fmt.Sprintf("%s of the refused attempts show in the proxies' deny counters, of each callee taken together", b.atLeast())
+		return fmt.Sprintf("%s of the refused attempts show in the proxies' deny counters, by callee and caller", b.atLeast())
 	case DenialsAlerted:
 		return fmt.Sprintf("an unauthorised attempt has an alert firing in the run's Prometheus within %s; the way from there to somebody's chat is not rehearsed", short(b.Duration))
 	case VaultUnsealed:
