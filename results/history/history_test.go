@@ -195,7 +195,7 @@ func TestTheTrendIsDrawnWhereThereAreTwoRuns(t *testing.T) {
 	require.NoError(t, Write(&b, s.runs(t, Query{})))
 	text := b.String()
 	require.Contains(t, text, "✓ pass   a    fakemesh  –    6000      0       20.0 ms    1 held, 0 broken, 1 open  7 × drain")
-	require.Contains(t, text, "demo, from run to run\n  ✓  end-to-end p99 < 100ms  soak  ▁█▄  20.00 ms to 80.00 ms, last 50.00 ms")
+	require.Contains(t, text, "demo, from run to run\n  end-to-end p99 < 100ms\n    ✓  soak  ▁█▄  20.00 ms to 80.00 ms, last 50.00 ms")
 	require.NotContains(t, text, "other, from")
 	require.NotContains(t, text, "a day in")
 	require.Equal(t, "▁▁▁", sparks([]float64{3, 3, 3}))
@@ -212,9 +212,32 @@ func TestRunsOfAnotherDayHaveATrendOfTheirOwn(t *testing.T) {
 	require.Contains(t, b.String(), "✓ pass   b    fakemesh  1m30s  6000")
 	_, trends, _ := strings.Cut(b.String(), "\n\n")
 	require.Equal(t, `demo, a day in 1m30s, from run to run
-  ✓  end-to-end p99 < 100ms  soak  ▁█  20.00 ms to 40.00 ms, last 40.00 ms
+  end-to-end p99 < 100ms
+    ✓  soak  ▁█  20.00 ms to 40.00 ms, last 40.00 ms
 
 demo, a day in 3m20s, from run to run
-  ✓  end-to-end p99 < 100ms  soak  ▁█  10.00 ms to 30.00 ms, last 30.00 ms
+  end-to-end p99 < 100ms
+    ✓  soak  ▁█  10.00 ms to 30.00 ms, last 30.00 ms
+`, trends)
+}
+
+func TestABudgetsPhasesStandBelowIt(t *testing.T) {
+	run := func(budgets ...Budget) Run { return Run{Scenario: "demo", Budgets: budgets} }
+	one := func(text, phase string, value float64) Budget {
+		return Budget{Text: text, Phase: phase, Verdict: results.Pass, Unit: "s", Value: &value}
+	}
+	var b strings.Builder
+	require.NoError(t, Write(&b, []Run{
+		run(one("p99 < 2s", "a", 1), one("denials alerted within 5m", "", 9)),
+		run(one("p99 < 2s", "a", 1.5), one("p99 < 2s", "b", 1), one("denials alerted within 5m", "", 8)),
+		run(one("p99 < 2s", "b", 0.5)), // the phase came later
+	}))
+	_, trends, _ := strings.Cut(b.String(), "\n\n")
+	require.Equal(t, `demo, from run to run
+  p99 < 2s
+    ✓  a              ▁█  1.00 s to 1.50 s, last 1.50 s
+    ✓  b              █▁  0.50 s to 1.00 s, last 0.50 s
+  denials alerted within 5m
+    ✓  the whole run  █▁  8.00 s to 9.00 s, last 8.00 s
 `, trends)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"meshsim.dev/meshsim/results"
 )
@@ -91,9 +92,11 @@ type line struct {
 	verdict           results.Judgement
 }
 
-// trend writes the budgets of a rehearsal that at least two runs have numbers of.
-func trend(b *strings.Builder, of rehearsal, runs []Run) {
+// linesOf returns the budgets of a rehearsal that at least two runs have numbers of,
+// a budget's phases one after another.
+func linesOf(of rehearsal, runs []Run) []*line {
 	var lines []*line
+	place := map[string]int{} // where a budget came first
 	for _, r := range runs {
 		if r.rehearsal() != of {
 			continue
@@ -104,25 +107,44 @@ func trend(b *strings.Builder, of rehearsal, runs []Run) {
 			}
 			i := slices.IndexFunc(lines, func(l *line) bool { return l.text == one.Text && l.phase == one.Phase && l.unit == one.Unit })
 			if i < 0 {
+				i = len(lines)
 				lines = append(lines, &line{text: one.Text, phase: one.Phase, unit: one.Unit})
-				i = len(lines) - 1
+				if _, seen := place[one.Text]; !seen {
+					place[one.Text] = i
+				}
 			}
 			lines[i].values = append(lines[i].values, *one.Value)
 			lines[i].verdict = one.Verdict
 		}
 	}
-	lines = slices.DeleteFunc(lines, func(l *line) bool { return len(l.values) < 2 })
+	slices.SortStableFunc(lines, func(a, b *line) int { return cmp.Compare(place[a.text], place[b.text]) })
+	return slices.DeleteFunc(lines, func(l *line) bool { return len(l.values) < 2 })
+}
+
+// trend writes how each budget of a rehearsal went, its phases below it.
+func trend(b *strings.Builder, of rehearsal, runs []Run) {
+	lines := linesOf(of, runs)
 	if len(lines) == 0 {
 		return
 	}
 	fmt.Fprintf(b, "\n%s, from run to run\n", of)
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	named, drawn := 0, 0
 	for _, l := range lines {
-		fmt.Fprintf(t, "  %s\t%s\t%s\t%s\t%s to %s, last %s\n", signs[l.verdict], results.OneLine(l.text), results.OneLine(l.phase), sparks(l.values),
+		named, drawn = max(named, utf8.RuneCountInString(l.where())), max(drawn, min(len(l.values), maxSparks))
+	}
+	shown := ""
+	for _, l := range lines {
+		if l.text != shown {
+			fmt.Fprintf(b, "  %s\n", results.OneLine(l.text))
+			shown = l.text
+		}
+		fmt.Fprintf(b, "    %s  %-*s  %-*s  %s to %s, last %s\n", signs[l.verdict], named, l.where(), drawn, sparks(l.values),
 			l.number(slices.Min(l.values)), l.number(slices.Max(l.values)), l.number(l.values[len(l.values)-1]))
 	}
-	_ = t.Flush() // into memory
 }
+
+// where is the phase that a budget was judged in, or that it was judged once.
+func (l *line) where() string { return cmp.Or(results.OneLine(l.phase), "the whole run") }
 
 func (l *line) number(v float64) string {
 	switch l.unit {
