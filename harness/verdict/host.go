@@ -52,22 +52,20 @@ func newHostLoad(probes []results.Probe) hostLoad {
 	return h
 }
 
-// secondOf returns the second that a request began in, nil where it is not known.
-func (h *hostLoad) secondOf(r *results.Request) *hostSecond {
-	if i := h.after(r.Scheduled); i < len(h.seconds) && h.seconds[i].From <= r.Scheduled {
-		return &h.seconds[i]
+// since returns the seconds from the one that a request began in, none where that is
+// not known.
+func (h *hostLoad) since(r *results.Request) []hostSecond {
+	i := sort.Search(len(h.seconds), func(i int) bool { return h.seconds[i].To > r.Scheduled })
+	if i == len(h.seconds) || h.seconds[i].From > r.Scheduled {
+		return nil
 	}
-	return nil
-}
-
-// after returns the index of the first second that ends after an instant.
-func (h *hostLoad) after(at int64) int {
-	return sort.Search(len(h.seconds), func(i int) bool { return h.seconds[i].To > at })
+	return h.seconds[i:]
 }
 
 // add notes a request that was answered.
 func (h *hostLoad) add(r *results.Request, tooSlow bool) {
-	if s := h.secondOf(r); s != nil {
+	if seconds := h.since(r); len(seconds) > 0 {
+		s := &seconds[0]
 		s.phase = cmp.Or(s.phase, r.Phase)
 		s.slow = s.slow || tooSlow
 	}
@@ -99,12 +97,12 @@ func (h *hostLoad) count() {
 // oftener than its others, beyond chance. Without others there is nothing to compare
 // with, and nothing is said.
 func (h *hostLoad) explain(r *results.Request, b blame) (blame, bool) {
-	first := h.secondOf(r)
-	if first == nil {
+	seconds := h.since(r)
+	if len(seconds) == 0 {
 		return b, false
 	}
-	for i := h.after(r.Scheduled); i < len(h.seconds) && h.seconds[i].From <= r.Done; i++ {
-		if h.seconds[i].Busy < exhaustedFrom {
+	for i := 0; i < len(seconds) && seconds[i].From <= r.Done; i++ {
+		if seconds[i].Busy < exhaustedFrom {
 			return b, false
 		}
 	}
@@ -116,7 +114,7 @@ func (h *hostLoad) explain(r *results.Request, b blame) (blame, bool) {
 	b.near = []string{
 		fmt.Sprintf("%s: %s of %s seconds whose CPUs were at least %s busy saw a slow request, and %s of %s others",
 			r.Phase, count(c.crowded.failed), count(c.crowded.n), share(exhaustedFrom, 0), count(c.others.failed), count(c.others.n)),
-		first.words(),
+		seconds[0].words(),
 	}
 	b.remedied(causeHost)
 	return b, true

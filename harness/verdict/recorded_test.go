@@ -93,7 +93,7 @@ func cutExcerpts(t *testing.T, f *results.Folder) []excerpt {
 		case causeVersion:
 			alike = excerptAsked // it takes many to tell that one version is worse than another
 		case "slow-" + causeHost:
-			alike, where = 1, at(a.load.host.secondOf(&asked[i]).From) // and many seconds, that slow ones come with a busy host
+			alike, where = 1, at(a.load.host.since(&asked[i])[0].From) // and many seconds, that slow ones come with a busy host
 		}
 		if x.where[where] < alike && len(x.requests) < excerptAsked {
 			x.where[where]++
