@@ -33,7 +33,8 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 		Traffic: s.RecordedTraffic(), Budgets: s.BudgetLines(),
 		Shop: results.Shop{
 			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
-			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, DatabaseReplica: s.Spec.Shop.DatabaseReplica, Values: s.Spec.Shop.Values,
+			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, MinReadySeconds: s.Spec.Shop.MinReadySeconds,
+			DatabaseReplica: s.Spec.Shop.DatabaseReplica, Values: s.Spec.Shop.Values,
 		},
 		Edge: results.Edge(s.Spec.Edge),
 	}
@@ -104,13 +105,14 @@ func stackValues(s *scenarios.Scenario) map[string]map[string]any {
 	return values
 }
 
-// shopValues are the scenario's words on how the shop stops, and on what stands
-// before it, as chart values.
+// shopValues are the scenario's words on how the shop's pods are replaced, and on
+// what stands before it, as chart values.
 func shopValues(s scenarios.Shop, e scenarios.Edge) map[string]any {
 	values := map[string]any{
 		"drain":                         map[string]any{"enabled": s.Drain, "seconds": s.DrainSeconds},
 		"mesh":                          map[string]any{"proxyWaitSeconds": s.ProxyWaitSeconds},
 		"terminationGracePeriodSeconds": s.TerminationGracePeriodSeconds,
+		"minReadySeconds":               s.MinReadySeconds,
 		"edge": map[string]any{
 			"targetType": e.Targets, "deregistrationDelaySeconds": e.DeregistrationDelaySeconds, "slowStartSeconds": e.SlowStartSeconds,
 			"algorithm": e.Algorithm, "idleTimeoutSeconds": e.IdleTimeoutSeconds,

@@ -52,6 +52,11 @@ func TestWhatAScenarioAsksOfTheShopBecomesChartValues(t *testing.T) {
 	require.Equal(t, 0.02, values["shop"]["provider"].(map[string]any)["declineRate"])
 	require.NotContains(t, values["shop"], "postgres", "whether there is a replica is for the host's room to say")
 	require.Equal(t, map[string]any{"enabled": true, "seconds": 5}, values["shop"]["drain"])
+	require.Equal(t, 0, values["shop"]["minReadySeconds"])
+
+	careful, err := scenarios.Load("mtls-rollout")
+	require.NoError(t, err)
+	require.Equal(t, 3, stackValues(careful)["shop"]["minReadySeconds"])
 
 	scaling, err := scenarios.Load("scale-ci")
 	require.NoError(t, err)

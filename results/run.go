@@ -137,12 +137,13 @@ func (t Traffic) DayLasts() time.Duration {
 	return t.CompressTo
 }
 
-// Shop is how carefully the shop's pods were told to stop.
+// Shop is how carefully the shop's pods were replaced.
 type Shop struct {
 	Drain                         bool `json:"drain"`
 	DrainSeconds                  int  `json:"drainSeconds"`
 	ProxyWaitSeconds              int  `json:"proxyWaitSeconds"`
 	TerminationGracePeriodSeconds int  `json:"terminationGracePeriodSeconds"`
+	MinReadySeconds               int  `json:"minReadySeconds,omitempty"`
 	DatabaseReplica               bool `json:"databaseReplica,omitempty"` // it was asked for
 	// Values are more of the shop chart's, as the scenario gives them.
 	Values map[string]any `json:"values,omitempty"`

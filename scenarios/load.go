@@ -213,6 +213,7 @@ func (r *reader) shop(n *yaml.Node, s *Shop) {
 		"drainSeconds":                  r.integer("drainSeconds", 0, 600, &s.DrainSeconds),
 		"proxyWaitSeconds":              r.integer("proxyWaitSeconds", 0, 600, &s.ProxyWaitSeconds),
 		"terminationGracePeriodSeconds": r.integer("terminationGracePeriodSeconds", 1, 600, &s.TerminationGracePeriodSeconds),
+		"minReadySeconds":               r.integer("minReadySeconds", 0, 600, &s.MinReadySeconds),
 		"databaseReplica":               r.boolean("databaseReplica", &s.DatabaseReplica),
 		"values":                        r.shopValues(&s.Values),
 	})

@@ -60,7 +60,7 @@ func TestWhatIsNotSaidHasItsDefault(t *testing.T) {
 	require.Empty(t, s.Warnings)
 	require.Equal(t, "eks-1.24", s.Spec.Topology)
 	require.Equal(t, uint64(1), s.Spec.Seed)
-	require.Equal(t, Shop{true, 5, 8, 30, false, nil}, s.Spec.Shop)
+	require.Equal(t, Shop{true, 5, 8, 30, 0, false, nil}, s.Spec.Shop)
 	require.Equal(t, Day{1000, 5000}, s.Spec.Traffic.Day)
 	require.Equal(t, 90*time.Second, s.Spec.Traffic.CompressTo)
 	require.Equal(t, 5*time.Second, s.Spec.Traffic.Timeout)
@@ -98,7 +98,7 @@ spec:
     - restart-vault: {}
   topology: ci
   seed: 18446744073709551615
-  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3, databaseReplica: true, values: {provider: {declineRate: 0.02}, retries: 0}}
+  shop: {drain: false, drainSeconds: 1, proxyWaitSeconds: 2, terminationGracePeriodSeconds: 3, minReadySeconds: 4, databaseReplica: true, values: {provider: {declineRate: 0.02}, retries: 0}}
   edge: {targets: ip, deregistrationDelaySeconds: 15, slowStartSeconds: 30, algorithm: round_robin, idleTimeoutSeconds: 10}
   traffic:
     day: {requests: 10, launchRequests: 20}
@@ -112,7 +112,7 @@ spec:
 	require.Empty(t, s.Warnings)
 	require.Equal(t, Metadata{"demo", "a demo"}, s.Metadata)
 	require.Equal(t, uint64(1<<64-1), s.Spec.Seed)
-	require.Equal(t, Shop{false, 1, 2, 3, true, map[string]any{"provider": map[string]any{"declineRate": 0.02}, "retries": 0}}, s.Spec.Shop)
+	require.Equal(t, Shop{false, 1, 2, 3, 4, true, map[string]any{"provider": map[string]any{"declineRate": 0.02}, "retries": 0}}, s.Spec.Shop)
 	require.Equal(t, Edge{"ip", 15, 30, "round_robin", 10}, s.Spec.Edge)
 	require.Equal(t, Traffic{
 		Day: Day{10, 20}, CompressTo: time.Minute, Timeout: time.Second, MaxLate: 10 * time.Millisecond, MaxLateShare: 0.025,

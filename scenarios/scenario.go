@@ -53,13 +53,14 @@ type Spec struct {
 	Overrides bundle.Overrides // images and charts in the place of the bundle's
 }
 
-// Shop is how carefully the shop's pods stop, whether its database is copied, and
+// Shop is how carefully the shop's pods are replaced, whether its database is copied, and
 // what else it is like.
 type Shop struct {
 	Drain                         bool // default true
 	DrainSeconds                  int  // default 5
 	ProxyWaitSeconds              int  // default 8
 	TerminationGracePeriodSeconds int  // default 30
+	MinReadySeconds               int  // how long a new pod is watched before an old one goes; default 0
 	// DatabaseReplica asks for the database's streaming replica; without it there is
 	// one where the host has room.
 	DatabaseReplica bool

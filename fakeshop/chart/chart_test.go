@@ -450,7 +450,10 @@ func TestTheEdgesSettingsBecomeAnnotations(t *testing.T) {
 					[]string{notes[prefix+"target-type"], notes[prefix+"target-group-attributes"], notes[prefix+"load-balancer-attributes"],
 						notes[prefix+"backend-protocol-version"], notes[prefix+"healthcheck-port"]})
 			}
-			require.Equal(t, c.service, o.Services["product-catalog-edge"].Spec.Type)
+			edge := o.Services["product-catalog-edge"]
+			require.Equal(t, c.service, edge.Spec.Type)
+			_, others := edge.Labels["service.kubernetes.io/service-proxy-name"]
+			require.Equal(t, c.kind == "ip", others, "kube-proxy leaves out a Service that nobody calls")
 			require.Equal(t, "8080,9091", o.Deployments["product-catalog"].Spec.Template.Annotations["config.linkerd.io/skip-inbound-ports"],
 				"the load balancer has no identity, however it gets to a pod")
 		})

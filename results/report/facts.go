@@ -101,6 +101,9 @@ func load(all *factList, r results.Run) {
 		drain = fmt.Sprintf("after %d s of drain", r.Shop.DrainSeconds)
 	}
 	all.add("pods stop", "%s, the proxy waits %d s, the grace period is %d s", drain, r.Shop.ProxyWaitSeconds, r.Shop.TerminationGracePeriodSeconds)
+	if r.Shop.MinReadySeconds > 0 {
+		all.add("pods start", "an old one goes when a new one has been ready for %d s", r.Shop.MinReadySeconds)
+	}
 }
 
 // host adds the machine, and what its sender can do.

@@ -323,6 +323,26 @@ func TestTheCommandThatRunsItAgainHasItsDay(t *testing.T) {
 	require.Contains(t, render(t, Markdown, d), "- again: meshsim run mtls-rollout --day 1m30s (seed 5000)\n")
 }
 
+func TestTheFactsSayHowPodsAreReplaced(t *testing.T) {
+	said := func(s results.Shop) (stop, start string) {
+		for _, f := range (Data{Run: results.Run{Shop: s}}).facts() {
+			switch f.Name {
+			case "pods stop":
+				stop = f.Text
+			case "pods start":
+				start = f.Text
+			}
+		}
+		return stop, start
+	}
+	stop, start := said(results.Shop{Drain: true, DrainSeconds: 5, ProxyWaitSeconds: 8, TerminationGracePeriodSeconds: 30, MinReadySeconds: 3})
+	require.Equal(t, "after 5 s of drain, the proxy waits 8 s, the grace period is 30 s", stop)
+	require.Equal(t, "an old one goes when a new one has been ready for 3 s", start)
+	stop, start = said(results.Shop{TerminationGracePeriodSeconds: 30})
+	require.Equal(t, "without drain, the proxy waits 0 s, the grace period is 30 s", stop)
+	require.Empty(t, start)
+}
+
 func TestTheFactsSayHowBusyTheHostWas(t *testing.T) {
 	waited := 0.344
 	texts := map[string]string{}
