@@ -15,7 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/results"
 )
@@ -43,7 +43,7 @@ type auditTail struct {
 func (t *auditTail) run(ctx context.Context) {
 	for {
 		t.look(ctx)
-		if kube.Sleep(ctx, auditLooks) != nil {
+		if pause.For(ctx, auditLooks) != nil {
 			return
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/agent/wire"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/results"
@@ -121,7 +122,7 @@ func (c *capture) listen(ctx context.Context) {
 				c.hear(ctx, &pods.Items[i])
 			}
 		}
-		if kube.Sleep(ctx, captureLooks) != nil {
+		if pause.For(ctx, captureLooks) != nil {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -37,7 +38,7 @@ func (c *capture) await(ctx context.Context, patience time.Duration) error {
 		if len(absent) == 0 {
 			return nil
 		}
-		if kube.Sleep(patient, captureEvery/4) == nil {
+		if pause.For(patient, captureEvery/4) == nil {
 			continue
 		}
 		switch {

@@ -8,7 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/probes"
@@ -70,7 +70,7 @@ func (r *rehearsal) raiseCapture(ctx context.Context) error {
 
 // keepWire cuts slices where no phase or step does, and records them.
 func (r *rehearsal) keepWire(ctx context.Context) {
-	for kube.Sleep(ctx, captureKept) == nil {
+	for pause.For(ctx, captureKept) == nil {
 		r.capture.book.Cut(r.record.now(), r.record.sent.Load())
 		if err := r.capture.tell(r.record, r.record.now()); err != nil {
 			r.record.keep(err)
@@ -87,7 +87,7 @@ func (r *rehearsal) observeWire(ctx context.Context) error {
 	ended := r.record.now()
 	r.capture.book.Cut(ended, r.record.sent.Load())
 	for !r.capture.book.Heard(ended) && r.record.now() < ended+int64(captureEvery+captureLag) {
-		if err := kube.Sleep(ctx, captureEvery/8); err != nil {
+		if err := pause.For(ctx, captureEvery/8); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/probes"
@@ -32,7 +32,7 @@ func (r *rehearsal) observePhase(ctx context.Context, phase string, lasted time.
 	if !meshed && len(queries) == 0 {
 		return nil
 	}
-	if err := kube.Sleep(ctx, scrapeInterval); err != nil {
+	if err := pause.For(ctx, scrapeInterval); err != nil {
 		return err
 	}
 	if meshed {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/probes"
 )
@@ -89,7 +89,7 @@ func awaitOK(ctx context.Context, url string) error {
 		if err == nil {
 			return nil
 		}
-		if sleepErr := kube.Sleep(ctx, 500*time.Millisecond); sleepErr != nil {
+		if sleepErr := pause.For(ctx, 500*time.Millisecond); sleepErr != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}

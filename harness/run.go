@@ -18,6 +18,7 @@ import (
 	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/kind"
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/progress"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
@@ -252,7 +253,7 @@ func (r *rehearsal) hold(ctx context.Context, phase scenarios.Phase, begun time.
 			return nil
 		}
 		task.Detail("%s of %d", seen, phase.Until.Requests)
-		if err := kube.Sleep(ctx, 500*time.Millisecond); err != nil {
+		if err := pause.For(ctx, 500*time.Millisecond); err != nil {
 			task.Fail(err)
 			return err
 		}

@@ -16,6 +16,7 @@ import (
 
 	"meshsim.dev/meshsim/clusters/cache"
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // lockPoll is how often a build asks whether another one has ended.
@@ -47,11 +48,9 @@ func lockCache(ctx context.Context, d cache.Dir, waiting func()) (release func()
 			waiting()
 			waiting = nil
 		}
-		select {
-		case <-time.After(lockPoll):
-		case <-ctx.Done():
+		if err := pause.For(ctx, lockPoll); err != nil {
 			f.Close()
-			return nil, context.Cause(ctx)
+			return nil, err
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 const (
@@ -247,10 +248,7 @@ func (m *manager) await(ctx context.Context, d *daemon, log, name string, ready 
 		case time.Now().After(deadline):
 			return fault.NewEnvironment(fmt.Errorf("%s did not answer within %s: %s", name, startTimeout, logTail(log)), "the whole of its log is in "+log)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(startPoll):
-		}
+		_ = pause.For(ctx, startPoll)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/topology"
 )
 
@@ -45,7 +45,7 @@ func awaitNodes(ctx context.Context, client kubernetes.Interface, names []string
 		if ctx.Err() == nil {
 			lastErr = err
 		}
-		if err := kube.Sleep(ctx, readyPoll); err != nil {
+		if err := pause.For(ctx, readyPoll); err != nil {
 			if errors.Is(err, errNotReady) {
 				return nil, fault.NewEnvironment(fmt.Errorf("wait %s for the nodes: %w", timeout, lastErr), "")
 			}

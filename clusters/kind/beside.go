@@ -17,6 +17,7 @@ import (
 	"meshsim.dev/meshsim/clusters/command"
 	"meshsim.dev/meshsim/clusters/engine"
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Ports inside the AWS stand-in's container.
@@ -107,10 +108,8 @@ func (b beside) awaitNetwork(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(networkPoll):
+		if err := pause.For(ctx, networkPoll); err != nil {
+			return err
 		}
 	}
 }

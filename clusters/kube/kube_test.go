@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // apiServer answers discovery and remembers every other request.
@@ -371,6 +373,6 @@ func TestNewNamesTheKubeconfigItCannotRead(t *testing.T) {
 func TestSleepEndsWithTheCauseOfItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(fmt.Errorf("the pipe broke"))
-	require.EqualError(t, Sleep(ctx, time.Hour), "the pipe broke")
-	require.NoError(t, Sleep(t.Context(), time.Microsecond))
+	require.EqualError(t, pause.For(ctx, time.Hour), "the pipe broke")
+	require.NoError(t, pause.For(t.Context(), time.Microsecond))
 }

@@ -12,6 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // restartedAt is kubectl's own annotation, so that a restart by meshsim looks
@@ -46,7 +48,7 @@ func (c *Client) WaitRollout(ctx context.Context, kind, namespace, name string) 
 		default:
 			lastErr = err
 		}
-		if waitErr := Sleep(ctx, c.poll); waitErr != nil {
+		if waitErr := pause.For(ctx, c.poll); waitErr != nil {
 			return c.rolloutError(ctx, kind, namespace, name, last, lastErr)
 		}
 	}
@@ -164,20 +166,8 @@ func (c *Client) WaitGone(ctx context.Context, what string, get func(context.Con
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		if waitErr := Sleep(ctx, c.poll); waitErr != nil {
+		if waitErr := pause.For(ctx, c.poll); waitErr != nil {
 			return fmt.Errorf("wait until %s is gone: %w (last answer: %v)", what, waitErr, err)
 		}
-	}
-}
-
-// Sleep waits for d, or returns why ctx ended before.
-func Sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
 	}
 }

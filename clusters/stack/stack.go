@@ -19,6 +19,7 @@ import (
 	"meshsim.dev/meshsim/clusters/bundle"
 	"meshsim.dev/meshsim/clusters/fault"
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/progress"
 	"meshsim.dev/meshsim/clusters/topology"
 )
@@ -188,7 +189,7 @@ func until(ctx context.Context, what string, every time.Duration, try func(conte
 		if last == nil || !cutOff(err) {
 			last = err
 		}
-		if wait := kube.Sleep(ctx, every); wait != nil {
+		if wait := pause.For(ctx, every); wait != nil {
 			return fmt.Errorf("%s: %w; last: %w", what, wait, last)
 		}
 	}

@@ -29,6 +29,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Names of AWS's controller.
@@ -79,7 +81,7 @@ func (g *Gates) serve(ctx context.Context, client kubernetes.Interface, hook *ga
 				return nil
 			}
 			hook.log.Warn("pods get no readiness gates yet", "error", err)
-			if !sleep(ctx, retryAfter) {
+			if pause.For(ctx, retryAfter) != nil {
 				return nil
 			}
 		}

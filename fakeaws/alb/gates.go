@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // gatePrefix begins the readiness gates that AWS's controller keeps; the name
@@ -42,7 +44,7 @@ func (k *gatekeeper) run(ctx context.Context) {
 			return
 		case <-again:
 		case <-k.table.news:
-			if !sleep(ctx, k.settle) {
+			if pause.For(ctx, k.settle) != nil {
 				return
 			}
 		}

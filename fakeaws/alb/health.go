@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // checkSpec is how a group's targets are checked.
@@ -157,7 +159,7 @@ func (g *group) startChecks(ctx context.Context, t *target, after time.Duration)
 	check := g.checker(spec, t.endpoint)
 	g.checks.Go(func() {
 		defer cancel()
-		if sleep(ctx, after) {
+		if pause.For(ctx, after) == nil {
 			g.announce(t)
 			g.watch(ctx, t, spec, check)
 		}
@@ -188,24 +190,9 @@ func (g *group) watch(ctx context.Context, t *target, spec checkSpec, check func
 			return
 		}
 		g.note(t, &count, err)
-		if !sleep(ctx, wait-g.now().Sub(began)) {
+		if pause.For(ctx, wait-g.now().Sub(began)) != nil {
 			return
 		}
 		wait = spec.Interval
-	}
-}
-
-// sleep waits, and tells whether ctx lasted as long.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // PodNetwork leads to pods.
@@ -88,7 +90,7 @@ func (w *watcher) follow(ctx context.Context, dirty <-chan struct{}, c *cluster)
 			return nil
 		case <-again:
 		case <-dirty:
-			if !sleep(ctx, w.settle) {
+			if pause.For(ctx, w.settle) != nil {
 				return nil
 			}
 		}

@@ -16,9 +16,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
-	"meshsim.dev/meshsim/fakemesh/pause"
 )
 
 // Certifier signs certificate requests; meshapi.IdentityClient is one.
@@ -63,7 +63,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		cert, err := k.obtain(ctx)
 		if err != nil {
 			k.Log.Warn("no new certificate", "error", err, "again", backoff)
-			pause.For(ctx, pause.Spread(backoff))
+			_ = pause.For(ctx, pause.Spread(backoff))
 			backoff = min(2*backoff, maxBackoff)
 			continue
 		}
@@ -71,7 +71,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		k.refreshes.Add(1)
 		k.first.Do(func() { close(k.ready) })
 		k.Log.Info("certificate obtained", "identity", k.Credentials.Name(), "until", cert.NotAfter.UTC())
-		pause.For(ctx, RenewIn(cert.NotBefore, cert.NotAfter, time.Now()))
+		_ = pause.For(ctx, RenewIn(cert.NotBefore, cert.NotAfter, time.Now()))
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/meshtls"
-	"meshsim.dev/meshsim/fakemesh/pause"
 	"meshsim.dev/meshsim/fakemesh/proxy/metrics"
 )
 
@@ -147,7 +147,7 @@ func subscribe[T any](ctx context.Context, ready <-chan struct{}, log *slog.Logg
 			wait = minPause
 		}
 		log.Debug("the control plane was interrupted", "error", err)
-		pause.For(ctx, pause.Spread(wait))
+		_ = pause.For(ctx, pause.Spread(wait))
 		wait = min(2*wait, maxPause)
 	}
 }

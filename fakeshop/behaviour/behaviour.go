@@ -18,8 +18,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakeshop/fail"
-	"meshsim.dev/meshsim/fakeshop/pause"
 )
 
 // Config is how a service behaves; the zero Config is a good one.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakeshop/behaviour"
 )
 
@@ -145,14 +146,8 @@ func (p *FakeProvider) declines(key string) bool {
 
 func (p *FakeProvider) do(ctx context.Context, c Charge) (Charge, error) {
 	wait, timeout, lost := p.draw()
-	if wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return Charge{}, ctx.Err()
-		}
+	if err := pause.For(ctx, wait); err != nil {
+		return Charge{}, err
 	}
 	if timeout {
 		<-ctx.Done()

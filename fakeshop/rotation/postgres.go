@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"meshsim.dev/meshsim/fakeshop/pause"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Servers are the shop's PostgreSQL, and the replica of it that services read

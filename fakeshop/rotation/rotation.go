@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakeshop/chart"
-	"meshsim.dev/meshsim/fakeshop/pause"
 	"meshsim.dev/meshsim/fakeshop/secrets"
 )
 

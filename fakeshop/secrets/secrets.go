@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Set is what a service knows. It prints as nothing.
@@ -97,10 +99,8 @@ func (k *Keeper) Load(ctx context.Context) error {
 			return fmt.Errorf("loading secrets: %w", err)
 		}
 		k.log.Warn("secrets are not there yet", "error", err, "again", wait.String())
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("loading secrets: %w", ctx.Err())
-		case <-time.After(wait):
+		if err := pause.For(ctx, wait); err != nil {
+			return fmt.Errorf("loading secrets: %w", err)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -11,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"google.golang.org/grpc/codes"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // How a statement is repeated whose connection broke, or could not be had.
@@ -47,10 +48,8 @@ func (d *DB) do(ctx context.Context, doing string, work func(context.Context, po
 		if try <= freshTries && !refusedNow(err) {
 			continue
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, pause.Spread(wait)) != nil {
 			return at(doing, lost)
-		case <-time.After(wait/2 + rand.N(wait)):
 		}
 		wait = min(2*wait, mostWait)
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 )
 
@@ -51,7 +51,7 @@ func DenialsSince(ctx context.Context, prom Prometheus, before map[Denial]float6
 		if enough || time.Since(begun) > patience {
 			return grown, nil
 		}
-		if err := kube.Sleep(ctx, every); err != nil {
+		if err := pause.For(ctx, every); err != nil {
 			return nil, err
 		}
 	}
@@ -100,7 +100,7 @@ func (w *AlertWatch) AwaitQuiet(ctx context.Context, patience, every time.Durati
 			}
 			return nil
 		}
-		if err := kube.Sleep(ctx, every); err != nil {
+		if err := pause.For(ctx, every); err != nil {
 			return err
 		}
 	}
@@ -112,7 +112,7 @@ func (w *AlertWatch) Watch(ctx context.Context, every time.Duration) {
 		if seen, err := w.firing(ctx); err == nil {
 			w.note(seen)
 		}
-		if kube.Sleep(ctx, every) != nil {
+		if pause.For(ctx, every) != nil {
 			return
 		}
 	}
@@ -140,7 +140,7 @@ func (w *AlertWatch) Await(ctx context.Context, callees []string, patience, ever
 		if all || time.Since(begun) > patience {
 			return nil
 		}
-		if err := kube.Sleep(ctx, every); err != nil {
+		if err := pause.For(ctx, every); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -148,7 +148,7 @@ func awaitSettled(ctx context.Context, db Database, patience time.Duration) erro
 		if unsettled == 0 || !time.Now().Before(deadline) {
 			return nil
 		}
-		if err := kube.Sleep(ctx, time.Second); err != nil {
+		if err := pause.For(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -162,7 +162,7 @@ func (i insistent) Query(ctx context.Context, sql string) ([][]string, error) {
 	deadline := time.Now().Add(unreachable)
 	for {
 		rows, err := i.once(ctx, sql)
-		if err == nil || !time.Now().Before(deadline) || kube.Sleep(ctx, time.Second) != nil {
+		if err == nil || !time.Now().Before(deadline) || pause.For(ctx, time.Second) != nil {
 			return rows, err
 		}
 	}

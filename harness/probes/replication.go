@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/results"
 )
@@ -106,7 +106,7 @@ func awaitRow(ctx context.Context, replica Database, value string, began time.Ti
 		if time.Since(began) > replicationPatience {
 			return -1, why, nil
 		}
-		if err := kube.Sleep(ctx, replicationLook); err != nil {
+		if err := pause.For(ctx, replicationLook); err != nil {
 			return 0, "", err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -64,7 +64,7 @@ func NewSealWatch(pods Pods, every time.Duration, now func() int64) *SealWatch {
 func (w *SealWatch) Run(ctx context.Context) {
 	for {
 		w.look(ctx)
-		if kube.Sleep(ctx, w.every) != nil {
+		if pause.For(ctx, w.every) != nil {
 			return
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/results"
 )
 
@@ -80,7 +80,7 @@ func NewWebhookWatch(metrics APIServer, every time.Duration, now func() int64, t
 func (w *WebhookWatch) Run(ctx context.Context) {
 	for {
 		_ = w.look(ctx)
-		if kube.Sleep(ctx, w.every) != nil {
+		if pause.For(ctx, w.every) != nil {
 			return
 		}
 	}

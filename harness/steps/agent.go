@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // probeNamespace holds the agents' pods while a step needs them.
@@ -116,7 +117,7 @@ func awaitAgent(ctx context.Context, client *kube.Client, namespace, name string
 				return fmt.Errorf("the agent in %s ended with exit code %d: %s", name, t.ExitCode, lastLine(out))
 			}
 		}
-		if sleepErr := kube.Sleep(ctx, 500*time.Millisecond); sleepErr != nil {
+		if sleepErr := pause.For(ctx, 500*time.Millisecond); sleepErr != nil {
 			return fmt.Errorf("wait for the agent in %s (%s): %w", name, state, context.Cause(ctx))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/probes"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
@@ -90,7 +90,7 @@ func (s *autoscale) Execute(ctx context.Context) error {
 			return nil
 		}
 		task.Detail("%s", seen.Why)
-		if err := kube.Sleep(ctx, scalerLook); err != nil {
+		if err := pause.For(ctx, scalerLook); err != nil {
 			task.Fail(err)
 			return err
 		}
@@ -149,7 +149,7 @@ func (s *awaitReplicas) Execute(ctx context.Context) error {
 			return nil
 		}
 		task.Detail("%d pods", pods)
-		if err := kube.Sleep(ctx, scalerLook); err != nil {
+		if err := pause.For(ctx, scalerLook); err != nil {
 			task.Fail(err)
 			return err
 		}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/probes"
 )
 
@@ -29,7 +29,7 @@ const (
 func (s *awaitAuthenticated) Execute(ctx context.Context) error {
 	task := s.env.Progress.Start("wait for a full cycle without unauthenticated calls")
 	begun := time.Now()
-	if err := kube.Sleep(ctx, s.cycle-begun.Sub(s.env.Rollout.rolled)); err != nil {
+	if err := pause.For(ctx, s.cycle-begun.Sub(s.env.Rollout.rolled)); err != nil {
 		task.Fail(err)
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *awaitAuthenticated) Execute(ctx context.Context) error {
 			return err
 		}
 		task.Detail("%s", last)
-		if err := kube.Sleep(ctx, s.cycle/looks); err != nil {
+		if err := pause.For(ctx, s.cycle/looks); err != nil {
 			task.Fail(err)
 			return err
 		}

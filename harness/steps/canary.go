@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/scenarios"
 )
 
@@ -139,7 +139,7 @@ func (r *Rollout) endCanaries(ctx context.Context, env *Env, service string) err
 	if err := env.Kube.Delete(ctx, routeOf(service, nil), shopNamespace); err != nil {
 		return fmt.Errorf("remove the route of %s: %w", service, err)
 	}
-	if err := kube.Sleep(ctx, shiftTime); err != nil {
+	if err := pause.For(ctx, shiftTime); err != nil {
 		return err
 	}
 	delete(r.canaries, service)
@@ -151,7 +151,7 @@ func (r *Rollout) route(ctx context.Context, env *Env, service string) error {
 	if err := env.Kube.Apply(ctx, routeOf(service, r.canaries[service]), shopNamespace); err != nil {
 		return fmt.Errorf("share out the calls of %s: %w", service, err)
 	}
-	return kube.Sleep(ctx, shiftTime)
+	return pause.For(ctx, shiftTime)
 }
 
 // routeOf is the HTTPRoute by which the mesh shares the calls of a service out

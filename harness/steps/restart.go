@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	typed "k8s.io/client-go/kubernetes/typed/core/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 const (
@@ -47,7 +47,7 @@ func after(ctx context.Context, start time.Time, try func() error) (ms int64, er
 		if time.Since(start) > restartPatience {
 			return -1, nil
 		}
-		if err := kube.Sleep(ctx, restartLook); err != nil {
+		if err := pause.For(ctx, restartLook); err != nil {
 			return -1, err
 		}
 	}

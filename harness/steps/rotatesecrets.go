@@ -16,7 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	shopchart "meshsim.dev/meshsim/fakeshop/chart"
 	"meshsim.dev/meshsim/harness/probes"
@@ -173,7 +173,7 @@ func (s *rotateSecrets) awaitJob(ctx context.Context, name string, say func(stri
 			return fault.NewEnvironment(fmt.Errorf("job %s has not ended within %s; last: %s", name, s.jobTime, s.lastWords(ctx, name)), s.mend(name))
 		}
 		say("%d s, %d pods failed", int(took.Seconds()), job.Status.Failed)
-		if err := kube.Sleep(ctx, s.look); err != nil {
+		if err := pause.For(ctx, s.look); err != nil {
 			return err
 		}
 	}
@@ -248,7 +248,7 @@ func (s *rotateSecrets) awaitLogins(ctx context.Context, databases []probes.Data
 				"the service's log says whether it can read Vault; it reads again every minute")
 		}
 		say("%s", err)
-		if err := kube.Sleep(ctx, s.look); err != nil {
+		if err := pause.For(ctx, s.look); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/results"
 	"meshsim.dev/meshsim/scenarios"
 	"meshsim.dev/meshsim/scenarios/shape"
@@ -154,10 +155,7 @@ func try(ctx context.Context, addr string, sender scenarios.Sender, rate float64
 	if err != nil {
 		return got, err
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(warmUp + lasts):
-	}
+	_ = pause.For(ctx, warmUp+lasts)
 	if err := s.Stop(); err != nil {
 		return got, err
 	}

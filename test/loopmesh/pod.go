@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/meshapi"
 	"meshsim.dev/meshsim/fakemesh/policy"
@@ -177,10 +178,8 @@ func (p Pod) AwaitReady(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("wait for the proxy of %s: %w", p.Name, err)
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/agent/call"
 )
 
@@ -173,7 +173,7 @@ func callsWithoutDestination(ctx context.Context, l *lab) (string, error) {
 		if err != nil {
 			return err
 		}
-		if err := kube.Sleep(ctx, 20*time.Second); err != nil {
+		if err := pause.For(ctx, 20*time.Second); err != nil {
 			return err
 		}
 		return back(ctx)

@@ -12,7 +12,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/agent/call"
 )
@@ -142,4 +142,4 @@ func (w *world) planePods(ctx context.Context, component string) (string, error)
 	return strings.Join(all, ", "), nil
 }
 
-func sleepPastSecond(ctx context.Context) error { return kube.Sleep(ctx, 1100*time.Millisecond) }
+func sleepPastSecond(ctx context.Context) error { return pause.For(ctx, 1100*time.Millisecond) }

@@ -15,7 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/agent/call"
 )
@@ -152,7 +152,7 @@ func meshedJobs(ctx context.Context, l *lab) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := kube.Sleep(ctx, 10*time.Second); err != nil {
+	if err := pause.For(ctx, 10*time.Second); err != nil {
 		return "", err
 	}
 	job, err := jobs.Get(ctx, "stays", metav1.GetOptions{})

@@ -17,7 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/agent/call"
 )
 
@@ -115,7 +115,7 @@ func eventually(ctx context.Context, within time.Duration, try func(context.Cont
 		if err == nil {
 			return nil
 		}
-		if kube.Sleep(ctx, 500*time.Millisecond) != nil {
+		if pause.For(ctx, 500*time.Millisecond) != nil {
 			return fmt.Errorf("not within %s: %w", within, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/fault"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 const poll = 100 * time.Millisecond
@@ -34,11 +35,9 @@ func Lock(ctx context.Context, path, what string) (unlock func(), err error) {
 			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", what, err)
 		}
-		select {
-		case <-ctx.Done():
+		if err := pause.For(ctx, poll); err != nil {
 			_ = f.Close()
-			return nil, fmt.Errorf("wait for another meshsim to finish with %s: %w", what, context.Cause(ctx))
-		case <-time.After(poll):
+			return nil, fmt.Errorf("wait for another meshsim to finish with %s: %w", what, err)
 		}
 	}
 }

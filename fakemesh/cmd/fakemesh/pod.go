@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakemesh/calmlog"
 	"meshsim.dev/meshsim/fakemesh/contract"
 	"meshsim.dev/meshsim/fakemesh/ports"
@@ -115,10 +116,8 @@ func runAwait(ctx context.Context, o *options) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 100*time.Millisecond) != nil {
 			return exitError{fmt.Errorf("the proxy did not become ready within %s: %w", *timeout, err), codeAwait}
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

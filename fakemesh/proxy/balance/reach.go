@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"meshsim.dev/meshsim/fakemesh/pause"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Failed ends what Pick began when no connection could be had. The endpoint gets
@@ -27,7 +27,7 @@ func (m *Member[E]) Failed() {
 
 // reach tries the endpoint until it answers or ctx ends.
 func (m *Member[E]) reach(ctx context.Context) {
-	for pause.For(ctx, m.nextPause()) {
+	for pause.For(ctx, m.nextPause()) == nil {
 		if m.set.reach(ctx, m.Endpoint) == nil {
 			m.reached(ctx)
 			return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"meshsim.dev/meshsim/clusters/footprint"
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // collectAt is how much garbage there may be, in percent of what is in use. A
@@ -71,14 +72,10 @@ func below(kib int, do func()) byte {
 }
 
 func repeat(ctx context.Context, do func() error) error {
-	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
+	for wait := firstPause; pause.For(ctx, wait) == nil; wait = min(2*wait, maxPause) {
 		if err := do(); err != nil {
 			return err
 		}
 	}
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakeshop/analytics"
 	"meshsim.dev/meshsim/fakeshop/behaviour"
 	"meshsim.dev/meshsim/fakeshop/catalog"
@@ -210,10 +211,8 @@ func awaitSchema(ctx context.Context, db *store.DB, log *slog.Logger) error {
 			return nil
 		}
 		log.Warn("the database is not ready", "error", err, "again", wait.String())
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the database: %w", ctx.Err())
-		case <-time.After(wait):
+		if err := pause.For(ctx, wait); err != nil {
+			return fmt.Errorf("waiting for the database: %w", err)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // Options say whom to call and how.
@@ -112,7 +114,7 @@ func Run(ctx context.Context, o Options) ([]Result, error) {
 	start := time.Now()
 	for n := range o.Count {
 		due := time.Duration(float64(n) / o.Rate * float64(time.Second))
-		if !sleepUntil(ctx, start.Add(due)) {
+		if pause.For(ctx, time.Until(start.Add(due))) != nil {
 			break
 		}
 		calls.Go(func() {
@@ -142,22 +144,11 @@ func one(ctx context.Context, c caller, o Options, n int, start time.Time, due t
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return ctx.Err() == nil
-	}
-}
-
 // holding tells whether a connection is still to be held, and waits for the
 // next message's time.
 func holding(ctx context.Context, until time.Time) bool {
 	next := time.Now().Add(PingEvery)
-	return next.Before(until) && sleepUntil(ctx, next)
+	return next.Before(until) && pause.For(ctx, time.Until(next)) == nil
 }
 
 // Decode reads what agent call printed: one Result a line.

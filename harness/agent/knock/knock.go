@@ -19,6 +19,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/agent/plaintext"
 )
 
@@ -52,11 +53,11 @@ type Result struct {
 	At     time.Time         `json:"at"`
 }
 
-// tries is how often a call is made that gets no clear answer, and pause the
+// tries is how often a call is made that gets no clear answer, and between the
 // time between two: a proxy that has just come up may not know its way yet.
 const (
-	tries = 3
-	pause = time.Second
+	tries   = 3
+	between = time.Second
 )
 
 // Try calls every target in turn.
@@ -88,12 +89,7 @@ func one(ctx context.Context, t plaintext.Target, way string, dial []grpc.DialOp
 		if r.Got != plaintext.Unknown || n == tries-1 {
 			break
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-		timer.Stop()
+		_ = pause.For(ctx, between)
 	}
 	return r
 }

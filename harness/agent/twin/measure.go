@@ -73,8 +73,8 @@ func Measure(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	pause := time.NewTicker(time.Duration(float64(time.Second) / o.Rate))
-	defer pause.Stop()
+	tick := time.NewTicker(time.Duration(float64(time.Second) / o.Rate))
+	defer tick.Stop()
 	for i := -warmUp; i < o.Triples; i++ {
 		var took [3]float64
 		for _, n := range rand.Perm(len(lanes)) {
@@ -97,7 +97,7 @@ func Measure(ctx context.Context, o Options) (Result, error) {
 		select {
 		case <-ctx.Done():
 			return Result{}, context.Cause(ctx)
-		case <-pause.C:
+		case <-tick.C:
 		}
 	}
 	return r, nil

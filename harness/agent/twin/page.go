@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // caller makes one call of a twin and waits for its whole answer.
@@ -78,10 +80,8 @@ func await(ctx context.Context, c caller, name string) error {
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 500*time.Millisecond) != nil {
 			return fmt.Errorf("%s does not answer within %s: %w", name, startTimeout, err)
-		case <-time.After(500 * time.Millisecond):
 		}
 	}
 }

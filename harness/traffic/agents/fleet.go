@@ -21,7 +21,7 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/harness/traffic/agents/wire"
 	"meshsim.dev/meshsim/results"
@@ -238,7 +238,7 @@ func (f *Fleet) Change(ctx context.Context, scale float64, known func(at int64))
 			f.drop(ctx, m, fmt.Sprintf("it did not know in time what is to be sent from %.1f s on: %v", f.Began.Add(at).Sub(f.Begin).Seconds(), err))
 		}
 	})
-	return kube.Sleep(ctx, time.Until(f.Began.Add(at)))
+	return pause.For(ctx, time.Until(f.Began.Add(at)))
 }
 
 // letJoin has the groups that were raised begin at an instant of the schedule.
@@ -299,7 +299,7 @@ func (f *Fleet) Stop(ctx context.Context, known func(at int64)) error {
 		return err
 	}
 	// what is still permitted to leave is not cut off
-	if err := kube.Sleep(ctx, f.Traffic.MaxLate); err != nil {
+	if err := pause.For(ctx, f.Traffic.MaxLate); err != nil {
 		return err
 	}
 	patience := f.Traffic.Timeout + f.Patience

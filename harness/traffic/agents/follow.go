@@ -11,6 +11,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/traffic"
 	"meshsim.dev/meshsim/harness/traffic/agents/wire"
 	"meshsim.dev/meshsim/results"
@@ -50,10 +51,8 @@ func (f *Fleet) follow(ctx context.Context, m *member) {
 			m.lose("not reached for %s: %v", silent.Round(time.Second), err)
 			return
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, f.Poll) != nil {
 			return
-		case <-time.After(f.Poll):
 		}
 	}
 }

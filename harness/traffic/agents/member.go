@@ -16,6 +16,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/harness/traffic/agents/wire"
 	"meshsim.dev/meshsim/results"
 )
@@ -151,10 +152,8 @@ func (m *member) insist(ctx context.Context, method, path string, question any) 
 		if _, refused := errors.AsType[*refusal](err); err == nil || refused || !m.live() {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(50 * time.Millisecond):
+		if ended := pause.For(ctx, 50*time.Millisecond); ended != nil {
+			return errors.Join(ended, err)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"meshsim.dev/meshsim/clusters/fault"
-	"meshsim.dev/meshsim/clusters/kube"
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/clusters/stack"
 	"meshsim.dev/meshsim/harness/traffic/agents/wire"
 )
@@ -81,7 +81,7 @@ func (f *Fleet) await(ctx context.Context, g *group) error {
 		if time.Now().After(deadline) {
 			break
 		}
-		if err := kube.Sleep(ctx, f.Poll); err != nil {
+		if err := pause.For(ctx, f.Poll); err != nil {
 			return err
 		}
 	}

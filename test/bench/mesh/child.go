@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakemesh/proxy"
 	"meshsim.dev/meshsim/fakemesh/proxy/process"
 	"meshsim.dev/meshsim/test/bench/sheet"
@@ -211,10 +212,8 @@ func awaitListening(ctx context.Context, addr netip.AddrPort) error {
 		if err == nil {
 			return c.Close()
 		}
-		select {
-		case <-ctx.Done():
+		if pause.For(ctx, 20*time.Millisecond) != nil {
 			return fmt.Errorf("wait for %s: %w", addr, err)
-		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // hold keeps a container running until it is told to end.
@@ -27,12 +29,7 @@ func sleep(*flag.FlagSet) func(context.Context, []string, io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("sleep: %w", err)
 		}
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-ctx.Done():
-		case <-timer.C:
-		}
+		_ = pause.For(ctx, d)
 		return nil
 	}
 }

@@ -1,4 +1,4 @@
-// Package pause waits between attempts.
+// Package pause waits between attempts, and wherever something takes its time.
 package pause
 
 import (
@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// For waits for d, and tells whether ctx lasted as long.
-func For(ctx context.Context, d time.Duration) bool {
+// For waits for d, or returns why ctx ended before; with a d of 0 or less it
+// only looks whether ctx has ended.
+func For(ctx context.Context, d time.Duration) error {
+	if d <= 0 || ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
+		return context.Cause(ctx)
 	case <-timer.C:
-		return true
+		return nil
 	}
 }
 
