@@ -45,8 +45,9 @@ test-report: chromium ## the report in a headless Chromium; SHOTS=folder keeps s
 	go test -timeout 20m -count=1 -tags browser ./harness/verdict/browser $(if $(SHOTS),-shots $(abspath $(SHOTS)))
 
 .PHONY: e2e
-e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing
-	go test -tags e2e -count=1 -timeout 75m -v ./test/e2e/...
+e2e: build ## rehearsals on a real kind cluster; makes engine and bundle when missing; bin/e2e keeps the runs
+	rm -rf bin/e2e && mkdir -p bin/e2e
+	go test -tags e2e -count=1 -timeout 75m -v -artifacts -outputdir $(CURDIR)/bin/e2e ./test/e2e/...
 
 .PHONY: netns
 netns: ## the stand-in mesh's redirection, and the wire capture, between network namespaces; as root

@@ -20,7 +20,7 @@ import (
 )
 
 func TestCarefulRolloutFailsNoRequest(t *testing.T) {
-	runs := t.TempDir()
+	runs := t.ArtifactDir()
 	feature := features.New("mtls-rollout-ci").
 		Assess("passes", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			out := meshsim(ctx, "run", "mtls-rollout-ci", "--name", clusterName, "--runs", runs)
@@ -63,7 +63,7 @@ func TestCarefulRolloutFailsNoRequest(t *testing.T) {
 }
 
 func TestCarelessRolloutIsCaught(t *testing.T) {
-	runs := t.TempDir()
+	runs := t.ArtifactDir()
 	feature := features.New("mtls-rollout-careless-ci").
 		Assess("fails and names requests, step and pods", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			out := meshsim(ctx, "run", "mtls-rollout-careless-ci", "--name", clusterName, "--runs", runs)
@@ -97,7 +97,7 @@ func TestCarelessRolloutIsCaught(t *testing.T) {
 }
 
 func TestInterruptedRunExits130AndStaysReadable(t *testing.T) {
-	runs := t.TempDir()
+	runs := t.ArtifactDir()
 	feature := features.New("interrupt").
 		Assess("a run under way", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
 			cmd := command(ctx, "run", "mtls-rollout-ci", "--name", clusterName, "--runs", runs)
