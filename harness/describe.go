@@ -31,11 +31,7 @@ func describe(ctx context.Context, o Options, client *kube.Client) (results.Run,
 		Fit:      results.Fit{CPU: o.Cluster.Fit.CPU, Memory: o.Cluster.Fit.Memory, Notes: o.Cluster.Fit.Notes},
 		StandIns: standIns(o.Mesh), Notes: o.Cluster.Notes, Host: host, Tool: o.Tool,
 		Traffic: s.RecordedTraffic(), Budgets: s.BudgetLines(),
-		Shop: results.Shop{
-			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
-			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds, MinReadySeconds: s.Spec.Shop.MinReadySeconds,
-			DatabaseReplica: s.Spec.Shop.DatabaseReplica, Values: s.Spec.Shop.Values,
-		},
+		Shop: results.Shop(s.Spec.Shop),
 		Edge: results.Edge(s.Spec.Edge),
 	}
 	run.Traffic.HTTP, run.Traffic.GRPC = o.Cluster.HTTP, o.Cluster.GRPC

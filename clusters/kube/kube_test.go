@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
-
-	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // apiServer answers discovery and remembers every other request.
@@ -368,11 +365,4 @@ func TestNewNamesTheKubeconfigItCannotRead(t *testing.T) {
 	_, err := New(path)
 	require.ErrorContains(t, err, "read kubeconfig "+path)
 	require.ErrorIs(t, err, os.ErrNotExist)
-}
-
-func TestSleepEndsWithTheCauseOfItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(fmt.Errorf("the pipe broke"))
-	require.EqualError(t, pause.For(ctx, time.Hour), "the pipe broke")
-	require.NoError(t, pause.For(t.Context(), time.Microsecond))
 }

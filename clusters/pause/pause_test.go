@@ -3,6 +3,7 @@ package pause_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,4 +47,11 @@ func TestSpreadStaysAroundWhatItIsGiven(t *testing.T) {
 	require.GreaterOrEqual(t, least, 500*time.Millisecond)
 	require.Less(t, most, 1500*time.Millisecond)
 	require.Greater(t, most-least, 500*time.Millisecond, "they are spread")
+}
+
+func TestForHasTheWordsOfItsContextsCause(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(fmt.Errorf("the pipe broke"))
+	require.EqualError(t, pause.For(ctx, time.Hour), "the pipe broke")
+	require.NoError(t, pause.For(t.Context(), time.Microsecond))
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"meshsim.dev/meshsim/clusters/pause"
 	"meshsim.dev/meshsim/fakeshop/behaviour"
 	"meshsim.dev/meshsim/fakeshop/rest"
 	"meshsim.dev/meshsim/fakeshop/shopapi/hops"
@@ -149,12 +150,7 @@ func (s *server) end(err error) {
 	s.cfg.Log.Info("draining", "service", s.cfg.Service, "for", s.cfg.Drain.String())
 	hard, cancel := context.WithTimeout(context.Background(), s.cfg.HardStop)
 	defer cancel()
-	wait := time.NewTimer(s.cfg.Drain)
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-hard.Done():
-	}
+	_ = pause.For(hard, s.cfg.Drain)
 	s.stop(hard)
 	s.close()
 	s.cfg.Log.Info("stopped", "service", s.cfg.Service)

@@ -73,10 +73,7 @@ func describe(id string, s *scenarios.Scenario, started time.Time) results.Run {
 		Notes:    []string{Note, "Cross-zone delay is not emulated: this kernel has no sch_netem."},
 		Host:     results.Host{OS: "linux", Kernel: "6.1.0", CPUs: 2, MemoryBytes: 24 << 30},
 		Traffic:  s.RecordedTraffic(), Budgets: s.BudgetLines(),
-		Shop: results.Shop{
-			Drain: s.Spec.Shop.Drain, DrainSeconds: s.Spec.Shop.DrainSeconds, ProxyWaitSeconds: s.Spec.Shop.ProxyWaitSeconds,
-			TerminationGracePeriodSeconds: s.Spec.Shop.TerminationGracePeriodSeconds,
-		},
+		Shop:        results.Shop(s.Spec.Shop),
 		Calibration: &results.Calibration{Requests: 1000, P50: 210 * time.Microsecond, P99: 900 * time.Microsecond, Max: 4 * time.Millisecond},
 	}
 	for i, image := range [][2]string{{"node", "v1.24.17"}, {"cert-manager-controller", "v1.11.5"}, {"vault", "1.19.0"}, {"postgres", "15"}, {"fakeshop", "v0.1.0"}, {"fakemesh", "v0.1.0"}} {
