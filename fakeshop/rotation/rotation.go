@@ -39,9 +39,11 @@ type Vault interface {
 	// Write fails when the newest version is not the one of the number over.
 	Write(ctx context.Context, path string, values map[string]string, over int) error
 	Describe(ctx context.Context, path string, custom map[string]string) error
+	// Leave logs out; a later call logs in again.
+	Leave(ctx context.Context)
 }
 
-var _ Vault = secrets.KV{}
+var _ Vault = (*secrets.KV)(nil)
 
 // Database is where logins are made. Servers is one.
 type Database interface {
@@ -116,6 +118,7 @@ type run struct {
 // may be killed at any instant and run again.
 func (r *Rotator) Run(ctx context.Context) error {
 	one := &run{Rotator: r, changed: time.Now()}
+	defer r.Vault.Leave(ctx)
 	if err := one.enter(ctx); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	shoptest.MoveSecrets(t, pg, vault, services)
 	w := &world{t: t, pg: pg, vault: vault, servers: Servers{Host: pg.Host, Port: pg.Port, Database: "shop"}}
 	w.rotator = Rotator{
-		Vault: secrets.KV{Vault: vault.As(Name)}, Database: w.servers, Log: slog.New(slog.DiscardHandler),
+		Vault: &secrets.KV{Vault: vault.As(Name)}, Database: w.servers, Log: slog.New(slog.DiscardHandler),
 		Options: Options{Base: shoptest.VaultBase, Services: services, Period: 720 * time.Hour, Lead: 48 * time.Hour,
 			TakeUp: 8 * reads, Patience: 20 * time.Second, Poll: 5 * time.Millisecond, Now: true},
 	}

@@ -118,7 +118,7 @@ func ground(t *testing.T) (*Rotator, *memory, *shoptest.Vault, *bytes.Buffer) {
 	db := newMemory(Login{"secret_rotator_a", "first-own"}, Login{"shop_vault", "first"})
 	var said bytes.Buffer
 	return &Rotator{
-		Vault: secrets.KV{Vault: vault.As(Name)}, Database: db, Log: slog.New(slog.NewJSONHandler(&said, nil)),
+		Vault: &secrets.KV{Vault: vault.As(Name)}, Database: db, Log: slog.New(slog.NewJSONHandler(&said, nil)),
 		Options: Options{Base: shoptest.VaultBase, Services: services, Period: 720 * time.Hour, Lead: 48 * time.Hour,
 			TakeUp: 20 * time.Millisecond, Patience: time.Second, Poll: time.Millisecond, Wait: 20 * time.Millisecond},
 	}, db, vault, &said
@@ -163,6 +163,7 @@ func TestEachServiceGetsALoginOfItsOwnAndTheSharedOneEnds(t *testing.T) {
 	require.Contains(t, db.did, "renew shop_order_processing_b", "it is the other one's turn")
 	require.Contains(t, db.did, "retire shop_order_processing_a")
 	require.Empty(t, vault.Denied())
+	require.Equal(t, 2, vault.Logins(), "one a run")
 	require.Zero(t, vault.Tokens())
 }
 
@@ -246,7 +247,7 @@ func TestTwoRotationsDoNotOverlap(t *testing.T) {
 
 // meddler writes a version of somebody else's before each write of the rotator's.
 type meddler struct {
-	secrets.KV
+	*secrets.KV
 	vault *shoptest.Vault
 }
 
@@ -258,10 +259,10 @@ func (m meddler) Write(ctx context.Context, path string, values map[string]strin
 
 func TestWhatSomebodyElseWroteMeanwhileIsNotWrittenOver(t *testing.T) {
 	r, db, vault, _ := ground(t)
-	r.Vault, r.Options.Now = meddler{KV: secrets.KV{Vault: vault.As(Name)}, vault: vault}, true
+	r.Vault, r.Options.Now = meddler{KV: &secrets.KV{Vault: vault.As(Name)}, vault: vault}, true
 	require.ErrorContains(t, r.Run(t.Context()), "check-and-set parameter did not match")
 	require.Equal(t, Login{"secret_rotator_a", "first-own"}, loginOf(vault.Newest(Name)))
-	r.Vault = secrets.KV{Vault: vault.As(Name)}
+	r.Vault = &secrets.KV{Vault: vault.As(Name)}
 	require.NoError(t, r.Run(t.Context()))
 	sound(t, db, vault)
 }

@@ -15,7 +15,7 @@ const someSecret = shoptest.VaultBase + "/order-processing"
 
 func TestASecretIsWrittenOnlyOverTheVersionThatWasRead(t *testing.T) {
 	v := shoptest.StartVault(t, "writer")
-	kv := secrets.KV{Vault: v.As("writer")}
+	kv := &secrets.KV{Vault: v.As("writer")}
 	written := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 	v.Put("order-processing", map[string]string{"db-user": "a"}, written)
 	read, err := kv.Read(t.Context(), someSecret)
@@ -29,17 +29,42 @@ func TestASecretIsWrittenOnlyOverTheVersionThatWasRead(t *testing.T) {
 	require.Equal(t, "b", newest.Values["db-user"])
 	require.Equal(t, 2, newest.Version)
 	require.Equal(t, map[string]string{"rotation-period": "720h"}, newest.Custom)
-	require.Zero(t, v.Tokens(), "each is given back")
+	require.Equal(t, 1, v.Logins(), "one for all calls")
+	require.Equal(t, 1, v.Tokens())
+	kv.Leave(t.Context())
+	require.Zero(t, v.Tokens(), "it is given back")
+	_, err = kv.Read(t.Context(), someSecret)
+	require.NoError(t, err)
+	require.Equal(t, 2, v.Logins())
+	kv.Leave(t.Context())
+	kv.Leave(t.Context())
+	require.Zero(t, v.Tokens())
+}
+
+func TestATokenIsNotUsedInTheSecondHalfOfItsLife(t *testing.T) {
+	v := shoptest.StartVault(t, "writer")
+	v.Put("order-processing", map[string]string{"db-user": "a"}, time.Now())
+	v.Lease = time.Second
+	kv := &secrets.KV{Vault: v.As("writer")}
+	defer kv.Leave(t.Context())
+	require.Eventually(t, func() bool {
+		_, err := kv.Read(t.Context(), someSecret)
+		return err == nil && v.Logins() > 1
+	}, time.Minute, 10*time.Millisecond)
+	require.Equal(t, 1, v.Tokens(), "the old one is given back")
 }
 
 func TestWhatMayNotBeWrittenIsTold(t *testing.T) {
 	v := shoptest.StartVault(t, "writer")
-	kv := secrets.KV{Vault: v.As("order-processing")}
+	kv := &secrets.KV{Vault: v.As("order-processing")}
 	v.Put("order-processing", map[string]string{"db-user": "a"}, time.Now())
 	require.ErrorContains(t, kv.Write(t.Context(), someSecret, nil, 1), "403 Forbidden: permission denied")
 	require.ErrorContains(t, kv.Describe(t.Context(), someSecret, nil), "writing secret/metadata/prod-app/order-processing into Vault: 403 Forbidden")
-	_, err := secrets.KV{Vault: v.As("writer")}.Read(t.Context(), shoptest.VaultBase+"/none")
+	writer := &secrets.KV{Vault: v.As("writer")}
+	_, err := writer.Read(t.Context(), shoptest.VaultBase+"/none")
 	require.ErrorContains(t, err, "reading secret/data/prod-app/none from Vault: 404 Not Found")
+	kv.Leave(t.Context())
+	writer.Leave(t.Context())
 	require.Zero(t, v.Tokens())
 }
 

@@ -29,40 +29,56 @@ const answerLimit = 1 << 20
 
 // Read logs in, reads the path and revokes its own token.
 func (v Vault) Read(ctx context.Context) (map[string]string, error) {
-	stored, err := KV{v}.Read(ctx, v.Path)
+	kv := KV{Vault: v}
+	defer kv.Leave(ctx)
+	stored, err := kv.Read(ctx, v.Path)
 	return stored.Values, err
 }
 
-// visit does something with a token of the role, and leaves none behind.
-func (v Vault) visit(ctx context.Context, do func(ask) error) error {
+// visit is a stay in Vault: a token of the role, and the client that calls with it.
+type visit struct {
+	vault  Vault
+	client *http.Client
+	token  string
+	half   time.Time // of the token's life; zero: it has no end
+}
+
+// enter logs in.
+func (v Vault) enter(ctx context.Context) (*visit, error) {
 	client, err := v.client()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer client.CloseIdleConnections()
 	jwt, err := os.ReadFile(v.TokenFile)
 	if err != nil {
-		return fmt.Errorf("reading the pod's token: %w", err)
+		return nil, fmt.Errorf("reading the pod's token: %w", err)
 	}
 	var login struct {
 		Auth struct {
 			ClientToken string `json:"client_token"`
+			Seconds     int    `json:"lease_duration"`
 		} `json:"auth"`
 	}
+	stay, began := &visit{vault: v, client: client}, time.Now()
 	body := map[string]string{"role": v.Role, "jwt": strings.TrimSpace(string(jwt))}
-	if err := v.call(ctx, client, http.MethodPost, "auth/kubernetes/login", "", body, &login); err != nil {
-		return fmt.Errorf("logging in to Vault as %s: %w", v.Role, err)
+	if err := stay.call(ctx, http.MethodPost, "auth/kubernetes/login", body, &login); err != nil {
+		client.CloseIdleConnections()
+		return nil, fmt.Errorf("logging in to Vault as %s: %w", v.Role, err)
 	}
-	token := login.Auth.ClientToken
-	defer func() {
-		// Best effort: an unrevoked token ends with its lease.
-		_ = v.call(context.WithoutCancel(ctx), client, http.MethodPost, "auth/token/revoke-self", token, nil, nil)
-	}()
-	return do(func(method, path string, in, out any) error { return v.call(ctx, client, method, path, token, in, out) })
+	stay.token = login.Auth.ClientToken
+	if life := time.Duration(login.Auth.Seconds) * time.Second; life > 0 {
+		stay.half = began.Add(life / 2)
+	}
+	return stay, nil
 }
 
-// ask is a call of Vault's API with a token.
-type ask func(method, path string, in, out any) error
+func (v *visit) stale() bool { return !v.half.IsZero() && time.Now().After(v.half) }
+
+// leave gives the token back, at best: one that is not ends with its lease.
+func (v *visit) leave(ctx context.Context) {
+	_ = v.call(context.WithoutCancel(ctx), http.MethodPost, "auth/token/revoke-self", nil, nil)
+	v.client.CloseIdleConnections()
+}
 
 func (v Vault) client() (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -80,7 +96,7 @@ func (v Vault) client() (*http.Client, error) {
 }
 
 // call asks Vault's API. Errors carry Vault's own words, which hold no secrets.
-func (v Vault) call(ctx context.Context, client *http.Client, method, path, token string, in, out any) error {
+func (v *visit) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader = http.NoBody
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -89,14 +105,14 @@ func (v Vault) call(ctx context.Context, client *http.Client, method, path, toke
 		}
 		body = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(v.Addr, "/")+"/v1/"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(v.vault.Addr, "/")+"/v1/"+path, body)
 	if err != nil {
 		return fmt.Errorf("making the request: %w", err)
 	}
-	if token != "" {
-		req.Header.Set("X-Vault-Token", token)
+	if v.token != "" {
+		req.Header.Set("X-Vault-Token", v.token)
 	}
-	resp, err := client.Do(req)
+	resp, err := v.client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type Vault struct {
 	CACert string // file
 	Token  string // file: of the pods
 	Writer string
+	Lease  time.Duration // of tokens, which end at nothing but being given back
 
 	mu     sync.Mutex
 	stored map[string][]secrets.Stored // versions by path
@@ -46,7 +47,7 @@ const podToken = "the-pods-token"
 // StartVault starts one that ends with the test.
 func StartVault(t testing.TB, writer string) *Vault {
 	t.Helper()
-	v := &Vault{Writer: writer, stored: map[string][]secrets.Stored{}, custom: map[string]map[string]string{}, tokens: map[string]string{}}
+	v := &Vault{Writer: writer, Lease: 5 * time.Minute, stored: map[string][]secrets.Stored{}, custom: map[string]map[string]string{}, tokens: map[string]string{}}
 	srv := httptest.NewUnstartedServer(v)
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that are killed are no news
 	srv.StartTLS()
@@ -96,6 +97,13 @@ func (v *Vault) Denied() []string {
 	return append([]string(nil), v.denied...)
 }
 
+// Logins is how often somebody logged in.
+func (v *Vault) Logins() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.logins
+}
+
 // Tokens is how many tokens were not given back.
 func (v *Vault) Tokens() int {
 	v.mu.Lock()
@@ -120,7 +128,7 @@ func (v *Vault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		v.logins++
 		token := fmt.Sprintf("s.%d", v.logins)
 		v.tokens[token] = in.Role
-		_ = json.NewEncoder(w).Encode(map[string]any{"auth": map[string]string{"client_token": token}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"auth": map[string]any{"client_token": token, "lease_duration": int(v.Lease.Seconds())}})
 		return
 	}
 	token := r.Header.Get("X-Vault-Token")

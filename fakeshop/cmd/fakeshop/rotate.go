@@ -54,7 +54,7 @@ func readRotateSettings(now bool, env func(string) string) (rotateSettings, erro
 	}
 	s := rotateSettings{
 		rotator: rotation.Rotator{
-			Vault: secrets.KV{Vault: vault}, Options: o,
+			Vault: &secrets.KV{Vault: vault}, Options: o,
 			Database: rotation.Servers{
 				Host: r.text("SHOP_DB_HOST", "postgres"), Port: port, Database: r.text("SHOP_DB_NAME", "shop"),
 				ReplicaHost: r.text("SHOP_DB_READ_HOST", ""), ReplicaPort: port,

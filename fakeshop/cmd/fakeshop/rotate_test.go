@@ -23,7 +23,7 @@ func TestARotationsSettingsAreReadFromTheEnvironment(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	require.Equal(t, rotation.Rotator{
-		Vault:    secrets.KV{Vault: secrets.Vault{Addr: "https://vault:8200", CACert: "/ca.crt", Role: "secret-rotator", TokenFile: "/var/run/secrets/vault/token"}},
+		Vault:    &secrets.KV{Vault: secrets.Vault{Addr: "https://vault:8200", CACert: "/ca.crt", Role: "secret-rotator", TokenFile: "/var/run/secrets/vault/token"}},
 		Database: rotation.Servers{Host: "db", Port: 6432, ReplicaHost: "db-read", ReplicaPort: 6432, Database: "shop"},
 		Options: rotation.Options{Base: "secret/data/shop", Services: chart.Services(), Period: 24 * time.Hour, Lead: 2 * time.Hour,
 			TakeUp: 75 * time.Second, Patience: 7 * time.Minute, Now: true},
