@@ -8,11 +8,14 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"meshsim.dev/meshsim/clusters/pause"
 )
 
 // FollowOptions say what is followed and how often it is told.
@@ -23,8 +26,12 @@ type FollowOptions struct {
 }
 
 // room is what the kernel may hold until it is read: bursts while this program
-// waits for a core.
+// naps, or waits for a core.
 const room = 16 << 20
+
+// nap is how long packets may gather: the room is for some 60,000 a second, and
+// more are counted as dropped. Times that are told are as coarse as that.
+const nap = 100 * time.Millisecond
 
 // longestPacket is one that the kernel has merged.
 const longestPacket = 256 << 10
@@ -38,9 +45,11 @@ func Follow(ctx context.Context, o FollowOptions, tell func(Snapshot) error) err
 		return err
 	}
 	defer conn.Close()
-	f := follower{options: o, conn: conn, table: NewTable(o.Options), tell: tell}
-	f.spent, err = cpuTime()
-	if err != nil {
+	f := follower{options: o, conn: conn, buffer: make([]byte, longestPacket), table: NewTable(o.Options), tell: tell}
+	if f.raw, err = conn.SyscallConn(); err != nil {
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	if f.spent, err = cpuTime(); err != nil {
 		return err
 	}
 	return f.run(ctx)
@@ -89,6 +98,8 @@ func widen(conn *packet.Conn) error {
 type follower struct {
 	options FollowOptions
 	conn    *packet.Conn
+	raw     syscall.RawConn // conn's
+	buffer  []byte
 	table   *Table
 	tell    func(Snapshot) error
 	seq     int
@@ -96,20 +107,10 @@ type follower struct {
 }
 
 func (f *follower) run(ctx context.Context) error {
-	// A read that waits is woken by its deadline.
-	stop := context.AfterFunc(ctx, func() { _ = f.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	begun := time.Now()
-	buffer := make([]byte, longestPacket)
 	for {
-		until := begun.Add(f.options.Every)
-		if err := f.conn.SetReadDeadline(until); err != nil {
-			return fmt.Errorf("wait for packets: %w", err)
-		}
-		if ctx.Err() == nil {
-			if err := f.read(ctx, until, buffer); err != nil {
-				return err
-			}
+		if err := f.read(ctx, begun.Add(f.options.Every)); err != nil {
+			return err
 		}
 		now := time.Now()
 		if err := f.snapshot(now, now.Sub(begun)); err != nil {
@@ -122,24 +123,51 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// read takes packets until the time has come, or ctx ends.
-func (f *follower) read(ctx context.Context, until time.Time, buffer []byte) error {
+// read takes packets until the time has come, or ctx ends: those that have
+// gathered, then it naps. Woken by each packet, it would take a core away from
+// those whom it listens to several times for each of their calls.
+func (f *follower) read(ctx context.Context, until time.Time) error {
 	for {
-		n, _, err := f.conn.ReadFrom(buffer)
-		now := time.Now()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return nil
-		case errors.Is(err, unix.ENETDOWN):
-			continue // one of the links has gone
-		case err != nil:
-			return fmt.Errorf("read a packet: %w", err)
+		if err := f.drain(until); err != nil {
+			return err
 		}
-		f.table.Packet(now, buffer[:n])
-		if now.After(until) || ctx.Err() != nil {
+		left := time.Until(until)
+		if left <= 0 || ctx.Err() != nil {
 			return nil
 		}
+		_ = pause.For(ctx, min(left, nap)) // at ctx's end, what has gathered is taken
 	}
+}
+
+// drain takes what the kernel has gathered, and until then what comes meanwhile.
+// It never waits.
+func (f *follower) drain(until time.Time) (err error) {
+	failed := f.raw.Read(func(fd uintptr) bool {
+		for err == nil {
+			var n int
+			n, err = unix.Read(int(fd), f.buffer)
+			now := time.Now()
+			switch {
+			case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EINTR):
+				err = nil // one of the links has gone
+				continue
+			case err != nil:
+				return true
+			}
+			f.table.Packet(now, f.buffer[:n])
+			if now.After(until) {
+				return true
+			}
+		}
+		return true
+	})
+	if errors.Is(err, unix.EAGAIN) {
+		err = nil
+	}
+	if err = errors.Join(failed, err); err != nil {
+		return fmt.Errorf("read a packet: %w", err)
+	}
+	return nil
 }
 
 func (f *follower) snapshot(now time.Time, took time.Duration) error {
