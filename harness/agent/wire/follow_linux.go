@@ -29,8 +29,8 @@ type FollowOptions struct {
 // naps, or waits for a core.
 const room = 16 << 20
 
-// nap is how long packets may gather: the room is for some 60,000 a second, and
-// more are counted as dropped. Times that are told are as coarse as that.
+// nap is how long packets may gather; what the room does not hold is counted as
+// dropped. Times that are told are as coarse as that.
 const nap = 100 * time.Millisecond
 
 // longestPacket is one that the kernel has merged.
@@ -45,10 +45,14 @@ func Follow(ctx context.Context, o FollowOptions, tell func(Snapshot) error) err
 		return err
 	}
 	defer conn.Close()
-	f := follower{options: o, conn: conn, buffer: make([]byte, longestPacket), table: NewTable(o.Options), tell: tell}
-	if f.raw, err = conn.SyscallConn(); err != nil {
+	raw, err := conn.SyscallConn()
+	if err != nil {
 		return fmt.Errorf("open a packet socket: %w", err)
 	}
+	if err := widen(raw); err != nil {
+		return err
+	}
+	f := follower{options: o, conn: conn, raw: raw, buffer: make([]byte, longestPacket), table: NewTable(o.Options), tell: tell}
 	if f.spent, err = cpuTime(); err != nil {
 		return err
 	}
@@ -70,20 +74,13 @@ func listen(n Networks) (*packet.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
-	if err := widen(conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
 	return conn, nil
 }
 
 // widen gives the socket its room, or what the kernel grants of it.
-func widen(conn *packet.Conn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("widen the packet socket: %w", err)
-	}
+func widen(raw syscall.RawConn) error {
 	var set error
-	err = raw.Control(func(fd uintptr) {
+	err := raw.Control(func(fd uintptr) {
 		if set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room); errors.Is(set, unix.EPERM) {
 			set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, room)
 		}
@@ -128,7 +125,7 @@ func (f *follower) run(ctx context.Context) error {
 // those whom it listens to several times for each of their calls.
 func (f *follower) read(ctx context.Context, until time.Time) error {
 	for {
-		if err := f.drain(until); err != nil {
+		if err := f.drain(); err != nil {
 			return err
 		}
 		left := time.Until(until)
@@ -139,24 +136,21 @@ func (f *follower) read(ctx context.Context, until time.Time) error {
 	}
 }
 
-// drain takes what the kernel has gathered, and until then what comes meanwhile.
-// It never waits.
-func (f *follower) drain(until time.Time) (err error) {
+// drain takes all that the kernel has gathered, also when it is time to tell: what
+// came before a snapshot's end belongs into it. It never waits, and ends after a
+// nap's time where packets come faster than they are taken.
+func (f *follower) drain() (err error) {
+	until := time.Now().Add(nap)
 	failed := f.raw.Read(func(fd uintptr) bool {
-		for err == nil {
+		for now := time.Now(); err == nil && now.Before(until); {
 			var n int
 			n, err = unix.Read(int(fd), f.buffer)
-			now := time.Now()
+			now = time.Now()
 			switch {
+			case err == nil:
+				f.table.Packet(now, f.buffer[:n])
 			case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.EINTR):
-				err = nil // one of the links has gone
-				continue
-			case err != nil:
-				return true
-			}
-			f.table.Packet(now, f.buffer[:n])
-			if now.After(until) {
-				return true
+				err = nil // one of the links has gone, or a signal came
 			}
 		}
 		return true
