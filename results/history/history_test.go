@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -194,11 +195,29 @@ func TestTheTrendIsDrawnWhereThereAreTwoRuns(t *testing.T) {
 	var b strings.Builder
 	require.NoError(t, Write(&b, s.runs(t, Query{})))
 	text := b.String()
-	require.Contains(t, text, "✓ pass   a    fakemesh  –    6000      0       20.0 ms    1 held, 0 broken, 1 open  7 × drain")
+	require.Contains(t, text, "✓ a    fakemesh  –    6000      0       20.0 ms    1 of 2\n    most failures: 7 × drain\n")
 	require.Contains(t, text, "demo, from run to run\n  end-to-end p99 < 100ms\n    ✓  soak  ▁█▄  20.00 ms to 80.00 ms, last 50.00 ms")
 	require.NotContains(t, text, "other, from")
 	require.NotContains(t, text, "a day in")
 	require.Equal(t, "▁▁▁", sparks([]float64{3, 3, 3}))
+}
+
+func TestALineOfTheTableFitsATerminal(t *testing.T) {
+	run := Run{ID: "20261128T150405Z-mtls-rollout-careless-ci", Scenario: "mtls-rollout-careless-ci", Mesh: "fakemesh", Day: 200 * time.Second, Verdict: results.Fail,
+		Requests: 123_456, Failed: 123_456, WorstP99Ms: 10_000, Budgets: make([]Budget, 26), Causes: []Cause{{Kind: "proxy-before-app", Count: 123_456}}}
+	for i := range run.Budgets[:24] {
+		run.Budgets[i].Verdict = results.Pass
+	}
+	run.Budgets[24].Verdict, run.Budgets[25].Verdict = results.Fail, results.Inconclusive
+	var b strings.Builder
+	require.NoError(t, Write(&b, []Run{run}))
+	for line := range strings.Lines(b.String()) {
+		require.LessOrEqual(t, utf8.RuneCountInString(strings.TrimSuffix(line, "\n")), 100, line)
+	}
+	require.Equal(t, `  run                                        mesh      day    requests  failed  worst p99   held
+✗ 20261128T150405Z-mtls-rollout-careless-ci  fakemesh  3m20s  123456    123456  10000.0 ms  24 of 26
+    fail: of its budgets 1 broken, 1 undecided; most failures: 123456 × proxy-before-app
+`, b.String())
 }
 
 func TestRunsOfAnotherDayHaveATrendOfTheirOwn(t *testing.T) {
@@ -209,7 +228,7 @@ func TestRunsOfAnotherDayHaveATrendOfTheirOwn(t *testing.T) {
 	}
 	var b strings.Builder
 	require.NoError(t, Write(&b, s.runs(t, Query{})))
-	require.Contains(t, b.String(), "✓ pass   b    fakemesh  1m30s  6000")
+	require.Contains(t, b.String(), "✓ b    fakemesh  1m30s  6000")
 	_, trends, _ := strings.Cut(b.String(), "\n\n")
 	require.Equal(t, `demo, a day in 1m30s, from run to run
   end-to-end p99 < 100ms

@@ -13,29 +13,47 @@ import (
 	"meshsim.dev/meshsim/results"
 )
 
-// Write writes runs as a table, and below it how each budget with a number went
-// from run to run of the same scenario with days of the same length.
+// Write writes runs as a table, beneath a run why it did not pass and what failed
+// most, and below the table how each budget with a number went from run to run of
+// the same scenario with days of the same length. "held" counts budgets.
 func Write(w io.Writer, runs []Run) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "verdict\trun\tmesh\tday\trequests\tfailed\tworst p99\tbudgets\tmost failures")
+	fmt.Fprintln(t, "  run\tmesh\tday\trequests\tfailed\tworst p99\theld")
 	for _, r := range runs {
-		kept, broken := r.count(results.Pass), r.count(results.Fail)
-		most := "–"
-		if len(r.Causes) > 0 {
-			most = fmt.Sprintf("%d × %s", r.Causes[0].Count, results.OneLine(r.Causes[0].Kind))
-		}
-		fmt.Fprintf(t, "%s %s\t%s\t%s\t%s\t%d\t%d\t%.1f ms\t%d held, %d broken, %d open\t%s\n", signs[r.Verdict], r.Verdict, results.OneLine(r.ID), cmp.Or(results.OneLine(r.Mesh), "none"),
-			dayText(r.Day), r.Requests, r.Failed, r.WorstP99Ms, kept, broken, len(r.Budgets)-kept-broken, most)
+		fmt.Fprintf(t, "%s %s\t%s\t%s\t%d\t%d\t%.1f ms\t%d of %d\n", signs[r.Verdict], results.OneLine(r.ID), cmp.Or(results.OneLine(r.Mesh), "none"),
+			dayText(r.Day), r.Requests, r.Failed, r.WorstP99Ms, r.count(results.Pass), len(r.Budgets))
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("lay out the table: %w", err)
+	}
+	table := strings.SplitAfter(b.String(), "\n")
+	b.Reset()
+	b.WriteString(table[0])
+	for i, r := range runs {
+		b.WriteString(table[i+1])
+		r.why(&b)
 	}
 	for _, one := range rehearsals(runs) {
 		trend(&b, one, runs)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// why writes what a run's line of the table leaves open, if anything.
+func (r Run) why(b *strings.Builder) {
+	var parts []string
+	if r.Verdict != results.Pass {
+		kept, broken := r.count(results.Pass), r.count(results.Fail)
+		parts = append(parts, fmt.Sprintf("%s: of its budgets %d broken, %d undecided", r.Verdict, broken, len(r.Budgets)-kept-broken))
+	}
+	if len(r.Causes) > 0 {
+		parts = append(parts, fmt.Sprintf("most failures: %d × %s", r.Causes[0].Count, results.OneLine(r.Causes[0].Kind)))
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(b, "    %s\n", strings.Join(parts, "; "))
+	}
 }
 
 var signs = map[results.Judgement]string{results.Pass: "✓", results.Fail: "✗", results.Inconclusive: "?"}
