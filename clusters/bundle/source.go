@@ -5,8 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"go/parser"
-	"go/token"
+	gobuild "go/build"
 	"io"
 	"io/fs"
 	"os"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 
 	"meshsim.dev/meshsim/clusters/fault"
@@ -75,8 +73,8 @@ func (c checkout) requires(module string) (string, error) {
 }
 
 // programFiles lists, relative to the checkout, everything that a program of
-// ours is compiled from: the non-test files of its package and of those of our
-// packages it imports, and data folders below them (for embedding).
+// ours is compiled from: the files of its package and of those of our packages it
+// imports, and what they embed.
 func (c checkout) programFiles(pkg string) ([]string, error) {
 	seen := map[string]bool{}
 	var files []string
@@ -100,84 +98,65 @@ func (c checkout) programFiles(pkg string) ([]string, error) {
 }
 
 // packageFiles returns the files of one package folder and the folders of the
-// packages of ours that it imports.
+// packages of ours that it imports. What only lies there counts for nothing: run
+// folders are kept within a package's.
 func (c checkout) packageFiles(dir string) (files, imports []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(string(c), dir))
+	target := gobuild.Default
+	target.GOOS, target.GOARCH, target.CgoEnabled = "linux", goarch, false
+	pkg, err := target.ImportDir(filepath.Join(string(c), dir), 0)
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, e := range entries {
-		rel := path.Join(dir, e.Name())
-		switch {
-		case e.IsDir():
-			data, err := c.dataFiles(rel)
-			if err != nil {
-				return nil, nil, err
-			}
-			files = append(files, data...)
-		case strings.HasSuffix(rel, "_test.go") || !e.Type().IsRegular():
-		case strings.HasSuffix(rel, ".go"):
-			files = append(files, rel)
-			found, err := ourImports(filepath.Join(string(c), rel))
-			if err != nil {
-				return nil, nil, err
-			}
-			imports = append(imports, found...)
-		default:
-			files = append(files, rel)
+	for _, name := range slices.Concat(pkg.GoFiles, pkg.SFiles, pkg.HFiles) {
+		files = append(files, path.Join(dir, name))
+	}
+	for _, pattern := range pkg.EmbedPatterns {
+		found, err := c.embedded(dir, pattern)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: go:embed %s: %w", dir, pattern, err)
+		}
+		files = append(files, found...)
+	}
+	for _, name := range pkg.Imports {
+		if ours, is := strings.CutPrefix(name, modulePath+"/"); is {
+			imports = append(imports, ours)
 		}
 	}
 	return files, imports, nil
 }
 
-// dataFiles lists what is below a folder that holds no Go package.
-func (c checkout) dataFiles(dir string) ([]string, error) {
-	if strings.HasPrefix(path.Base(dir), ".") || path.Base(dir) == "testdata" {
-		return nil, nil
-	}
-	if pkgs, _ := filepath.Glob(filepath.Join(string(c), dir, "*.go")); len(pkgs) > 0 {
-		return nil, nil
-	}
-	if _, err := os.Stat(filepath.Join(string(c), dir, "go.mod")); err == nil {
-		return nil, nil
-	}
-	entries, err := os.ReadDir(filepath.Join(string(c), dir))
+// embedded lists the files that a pattern of go:embed in a package's folder names.
+// As the compiler does, it leaves out hidden files of a named folder unless the
+// pattern begins with "all:".
+func (c checkout) embedded(dir, pattern string) (files []string, err error) {
+	pattern, all := strings.CutPrefix(pattern, "all:")
+	named, err := filepath.Glob(filepath.Join(string(c), dir, pattern))
 	if err != nil {
 		return nil, err
 	}
-	var files []string
-	for _, e := range entries {
-		rel := path.Join(dir, e.Name())
-		if e.IsDir() {
-			below, err := c.dataFiles(rel)
+	for _, root := range named {
+		err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 			if err != nil {
-				return nil, err
+				return err
 			}
-			files = append(files, below...)
-		} else if e.Type().IsRegular() {
-			files = append(files, rel)
-		}
-	}
-	return files, nil
-}
-
-// ourImports returns the folders of our packages that a Go file imports.
-func ourImports(name string) ([]string, error) {
-	f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
-	if err != nil {
-		return nil, err
-	}
-	var dirs []string
-	for _, i := range f.Imports {
-		p, err := strconv.Unquote(i.Path.Value)
+			if hidden := strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_"); hidden && !all && name != root {
+				if d.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			}
+			if !d.Type().IsRegular() {
+				return nil
+			}
+			rel, err := filepath.Rel(string(c), name)
+			files = append(files, filepath.ToSlash(rel))
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		if dir, ours := strings.CutPrefix(p, modulePath+"/"); ours {
-			dirs = append(dirs, dir)
-		}
 	}
-	return dirs, nil
+	return files, nil
 }
 
 // fingerprint is a SHA-256 over parts that cannot run into each other.

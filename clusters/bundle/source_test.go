@@ -1,8 +1,12 @@
 package bundle
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,9 +40,81 @@ func put(t *testing.T, name, text string) {
 }
 
 func TestAProgramsFilesAreThoseItIsCompiledFrom(t *testing.T) {
-	files, err := checkout(tinyCheckout(t)).programFiles("./tiny/cmd/tiny")
+	dir := tinyCheckout(t)
+	for name, text := range map[string]string{
+		"tiny/words/runs/1/run.json":     "{}",
+		"tiny/words/notes.txt":           "not embedded\n",
+		"tiny/words/words_windows.go":    "package words\n",
+		"tiny/words/tree.go":             "package words\n\nimport \"embed\"\n\n//go:embed tree all:whole *.yaml\nvar Tree embed.FS\n",
+		"tiny/words/a.yaml":              "a: 1\n",
+		"tiny/words/tree/deep/b.txt":     "b\n",
+		"tiny/words/tree/.hidden":        "c\n",
+		"tiny/words/tree/_left/c.txt":    "c\n",
+		"tiny/words/whole/_helpers.tpl":  "d\n",
+		"tiny/words/whole/deep/plain.md": "e\n",
+	} {
+		put(t, filepath.Join(dir, name), text)
+	}
+	files, err := checkout(dir).programFiles("./tiny/cmd/tiny")
 	require.NoError(t, err)
-	require.Equal(t, []string{"tiny/cmd/tiny/main.go", "tiny/words/data/hello.txt", "tiny/words/words.go"}, files)
+	require.Equal(t, []string{"tiny/cmd/tiny/main.go", "tiny/words/a.yaml", "tiny/words/data/hello.txt", "tiny/words/tree.go", "tiny/words/tree/deep/b.txt",
+		"tiny/words/whole/_helpers.tpl", "tiny/words/whole/deep/plain.md", "tiny/words/words.go"}, files)
+}
+
+// The compiler's own account of what it reads.
+func TestOurProgramsFilesAreThoseThatTheGoCommandNames(t *testing.T) {
+	lock, err := Locked()
+	require.NoError(t, err)
+	root, err := filepath.Abs("../..")
+	require.NoError(t, err)
+	var programs []string
+	for _, image := range lock.Images {
+		if image.Build == nil {
+			continue
+		}
+		recipes := []Recipe{*image.Build}
+		if image.Build.Node != nil {
+			for _, baked := range image.Build.Node.Images {
+				recipes = append(recipes, baked.Recipe)
+			}
+		}
+		for _, r := range recipes {
+			if isOwn(r.Program) {
+				programs = append(programs, r.Program)
+			}
+		}
+	}
+	require.Len(t, programs, 7)
+	for _, program := range programs {
+		t.Run(filepath.Base(program), func(t *testing.T) {
+			list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=Dir,Module,GoFiles,SFiles,HFiles,EmbedFiles", program)
+			list.Dir, list.Env = root, append(os.Environ(), goEnv()...)
+			out, err := list.Output()
+			require.NoError(t, err)
+			var want []string
+			for d := json.NewDecoder(bytes.NewReader(out)); d.More(); {
+				var pkg struct {
+					Dir                                 string
+					Module                              *struct{ Path string }
+					GoFiles, SFiles, HFiles, EmbedFiles []string
+				}
+				require.NoError(t, d.Decode(&pkg))
+				if pkg.Module == nil || pkg.Module.Path != modulePath {
+					continue
+				}
+				for _, name := range slices.Concat(pkg.GoFiles, pkg.SFiles, pkg.HFiles, pkg.EmbedFiles) {
+					rel, err := filepath.Rel(root, filepath.Join(pkg.Dir, name))
+					require.NoError(t, err)
+					want = append(want, rel)
+				}
+			}
+			slices.Sort(want)
+			files, err := checkout(root).programFiles(program)
+			require.NoError(t, err)
+			require.NotEmpty(t, files)
+			require.Equal(t, slices.Compact(want), files)
+		})
+	}
 }
 
 func TestOnlyACheckoutOfThisProjectIsOne(t *testing.T) {
