@@ -77,8 +77,8 @@ func TestTheHistoryListsTheRunsThatThereAre(t *testing.T) {
 
 	code, stdout, stderr := run(t, "history", "--runs", runs, "--scenario", "demo")
 	require.Equal(t, 0, code, stderr)
-	require.Contains(t, stdout, "✗ fail")
-	require.Contains(t, stdout, "40 × unknown")
+	require.Contains(t, stdout, "✗ 2-bad ")
+	require.Contains(t, stdout, "fail: of its budgets 1 broken, 0 undecided; most failures: 40 × unknown")
 	require.Contains(t, stdout, "▁█")
 	require.NotContains(t, stdout, "3-other")
 
