@@ -273,6 +273,7 @@ func TestTwoRotationsAtOnceGoOneAfterTheOther(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		one := w.rotator
+		one.Vault = &secrets.KV{Vault: w.vault.As(Name)} // each is a process of its own
 		both.Go(func() {
 			if err := one.Run(w.ctx()); err != nil {
 				t.Error(err)
