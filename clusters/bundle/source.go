@@ -129,28 +129,26 @@ func (c checkout) packageFiles(dir string) (files, imports []string, err error) 
 // As the compiler does, it leaves out hidden files of a named folder unless the
 // pattern begins with "all:".
 func (c checkout) embedded(dir, pattern string) (files []string, err error) {
+	tree := os.DirFS(string(c))
 	pattern, all := strings.CutPrefix(pattern, "all:")
-	named, err := filepath.Glob(filepath.Join(string(c), dir, pattern))
+	named, err := fs.Glob(tree, path.Join(dir, pattern))
 	if err != nil {
 		return nil, err
 	}
 	for _, root := range named {
-		err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
-			if err != nil {
+		err := fs.WalkDir(tree, root, func(name string, d fs.DirEntry, err error) error {
+			hidden := err == nil && strings.ContainsAny(d.Name()[:1], "._")
+			switch {
+			case err != nil:
 				return err
-			}
-			if hidden := strings.HasPrefix(d.Name(), ".") || strings.HasPrefix(d.Name(), "_"); hidden && !all && name != root {
+			case hidden && !all && name != root:
 				if d.IsDir() {
 					return fs.SkipDir
 				}
-				return nil
+			case d.Type().IsRegular():
+				files = append(files, name)
 			}
-			if !d.Type().IsRegular() {
-				return nil
-			}
-			rel, err := filepath.Rel(string(c), name)
-			files = append(files, filepath.ToSlash(rel))
-			return err
+			return nil
 		})
 		if err != nil {
 			return nil, err
