@@ -45,8 +45,7 @@ func Write(w io.Writer, runs []Run) error {
 func (r Run) why(b *strings.Builder) {
 	var parts []string
 	if r.Verdict != results.Pass {
-		kept, broken := r.count(results.Pass), r.count(results.Fail)
-		parts = append(parts, fmt.Sprintf("%s: of its budgets %d broken, %d undecided", r.Verdict, broken, len(r.Budgets)-kept-broken))
+		parts = append(parts, fmt.Sprintf("%s: of its budgets %d broken, %d undecided", r.Verdict, r.count(results.Fail), r.count(results.Inconclusive)))
 	}
 	if len(r.Causes) > 0 {
 		parts = append(parts, fmt.Sprintf("most failures: %d × %s", r.Causes[0].Count, results.OneLine(r.Causes[0].Kind)))
